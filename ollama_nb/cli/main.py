@@ -1,0 +1,126 @@
+"""``ollama-nb``: the commands in a terminal, with tables and progress as text, and ``serve`` besides.
+
+Values go to stdout, everything about how the work goes to stderr. An error is one line and, where there is one, a
+hint; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+from ollama_nb.cli.commands import Session, command_tree, version
+from ollama_nb.cli.serve import serve_command
+from ollama_nb.cli.text import Table
+from ollama_nb.client.http import Client
+from ollama_nb.wire.errors import OllamaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["TerminalSink", "main", "run"]
+
+NAME: Final = "ollama-nb"
+
+_HELP: Final = "Ollama for people who live in notebooks: run models, and ask what there is."
+_INTERRUPTED: Final = 130
+"""The shell's exit code for a command that Ctrl-C has ended."""
+
+
+class TerminalSink:
+    """Steps as lines and transfers as bars, on stderr; bars only where somebody watches."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+        )
+        self._bars = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._bars.stop()
+
+    def line(self, text: str) -> None:
+        """To stdout: what a script may read."""
+        click.echo(text)
+
+    def warn(self, text: str) -> None:
+        """To stderr."""
+        click.echo(text, err=True)
+
+    def status(self, text: str) -> None:
+        """A line, unless it only repeats the one before."""
+        if text != self._last:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._last = text
+
+    def progress(self, label: str, completed: int, total: int) -> None:
+        """A bar with bytes and rate, one for each label; where nobody watches, the label as a step."""
+        if not self._console.is_terminal:
+            self.status(label)
+            return
+        if label not in self._tasks:
+            self._bars.start()
+            self._tasks[label] = self._bars.add_task(label, total=total)
+        self._bars.update(self._tasks[label], completed=completed, total=total)
+
+
+def main() -> NoReturn:
+    """The program ``ollama-nb``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str], connect: Callable[[], Client] = Client) -> int:
+    """Run one command line; the exit code."""
+    tree = command_tree(NAME, _HELP, extra=[serve_command()])
+    tree.params.append(_version_option())
+    try:
+        with TerminalSink() as sink:
+            session = Session(connect, sink)
+            value = tree.main(list(args) or ["--help"], prog_name=NAME, standalone_mode=False, obj=session)
+    except OllamaError as exc:
+        return _fail(exc.message, exc.hint)
+    except click.UsageError as exc:
+        where = exc.ctx.command_path if exc.ctx else NAME
+        return _fail(exc.format_message(), f"See `{where} --help`.")
+    except click.ClickException as exc:
+        return _fail(exc.format_message(), None)
+    except click.Abort:
+        return _INTERRUPTED
+    if isinstance(value, Table):
+        click.echo(value.text())
+    elif isinstance(value, str):
+        click.echo(value)
+    return value if isinstance(value, int) else 0
+
+
+def _fail(message: str, hint: str | None) -> int:
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(hint, err=True)
+    return 1
+
+
+def _version_option() -> click.Option:
+    """``-v`` and ``--version``, which Ollama has beside its commands."""
+
+    def tell(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+        if asked:
+            click.echo(ctx.invoke(version))
+            ctx.exit()
+
+    return click.Option(
+        ["-v", "--version"], is_flag=True, is_eager=True, expose_value=False, callback=tell, help="Tell the version."
+    )

@@ -1,0 +1,35 @@
+"""What kernels, scripts and the command line use to talk to a server: HTTP only, nothing of the server itself.
+
+``discovery`` finds a server, ``local`` starts one, ``protocol`` knows the requests and replies without any I/O,
+``http`` sends them, ``models`` and ``results`` are what comes back.
+"""
+
+from __future__ import annotations
+
+from ollama_nb.client.discovery import Server, find_server
+from ollama_nb.client.http import AsyncClient, Client
+from ollama_nb.client.local import LocalServer, start_server
+from ollama_nb.client.models import ModelCard, ModelSummary, Progress, RunningModel
+from ollama_nb.client.results import ChatResult, Chunk, GenerateResult, Record, Timings, history
+from ollama_nb.client.stream import AsyncStream, Stream
+
+__all__ = [
+    "AsyncClient",
+    "AsyncStream",
+    "ChatResult",
+    "Chunk",
+    "Client",
+    "GenerateResult",
+    "LocalServer",
+    "ModelCard",
+    "ModelSummary",
+    "Progress",
+    "Record",
+    "RunningModel",
+    "Server",
+    "Stream",
+    "Timings",
+    "find_server",
+    "history",
+    "start_server",
+]

@@ -1,0 +1,174 @@
+"""Ollama's API as a client speaks it, without any I/O: which request each call is, and how its reply is read.
+
+A ``Call`` has one reply; a ``StreamCall`` has a stream of JSON lines, whose reading is left to ``reply``. ``http``
+moves the bytes, once for blocking callers and once for asyncio, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+
+from ollama_nb.client.models import ModelCard, ModelSummary, Progress, RunningModel
+from ollama_nb.client.reply import ChatFold, GenerateFold, StepsFold, convert, present, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ollama_nb.client.reply import Fold
+    from ollama_nb.client.results import ChatResult, Chunk, GenerateResult, Message
+
+__all__ = [
+    "Call",
+    "ChatFields",
+    "CreateFields",
+    "GenerateFields",
+    "StreamCall",
+    "blob_path",
+    "chat_call",
+    "copy_call",
+    "create_call",
+    "delete_call",
+    "generate_call",
+    "keep_alive_call",
+    "list_call",
+    "ps_call",
+    "show_call",
+    "version_call",
+]
+
+T = TypeVar("T")
+E = TypeVar("E")
+R = TypeVar("R")
+
+
+class _CommonFields(TypedDict, total=False):
+    """What chat and generate have in common: ``format`` is ``json`` or a JSON schema; ``keep_alive`` in seconds."""
+
+    options: Mapping[str, Any] | None
+    format: str | Mapping[str, Any] | None
+    think: bool | str | None
+    keep_alive: str | float | None
+
+
+class ChatFields(_CommonFields, total=False):
+    """The optional fields of a chat request."""
+
+    tools: Sequence[Mapping[str, Any]] | None
+
+
+class GenerateFields(_CommonFields, total=False):
+    """The optional fields of a generate request; ``images`` are base64 texts."""
+
+    suffix: str | None
+    system: str | None
+    template: str | None
+    context: Sequence[int] | None
+    raw: bool | None
+    images: Sequence[str] | None
+
+
+class CreateFields(TypedDict, total=False):
+    """The optional fields of a create request; ``files`` and ``adapters`` map a file's name to its blob's digest."""
+
+    from_: str | None
+    files: Mapping[str, str] | None
+    adapters: Mapping[str, str] | None
+    template: str | None
+    license: str | Sequence[str] | None
+    system: str | None
+    parameters: Mapping[str, Any] | None
+    messages: Sequence[Message] | None
+    quantize: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request with one reply, and how the reply's body is read."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+    read: Callable[[bytes], T]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCall(Generic[E, R]):
+    """A POST whose reply is a stream of JSON lines; ``fold`` makes a fresh fold, which also starts the clock."""
+
+    path: str
+    body: Mapping[str, Any]
+    fold: Callable[[], Fold[E, R]]
+
+
+def version_call() -> Call[str]:
+    """``GET /api/version``."""
+    return Call("GET", "/api/version", None, lambda body: str(read(body, dict[str, Any]).get("version", "")))
+
+
+def list_call() -> Call[tuple[ModelSummary, ...]]:
+    """``GET /api/tags``."""
+    return Call(
+        "GET",
+        "/api/tags",
+        None,
+        lambda body: convert(read(body, dict[str, Any]).get("models") or [], tuple[ModelSummary, ...]),
+    )
+
+
+def ps_call() -> Call[tuple[RunningModel, ...]]:
+    """``GET /api/ps``."""
+    return Call(
+        "GET",
+        "/api/ps",
+        None,
+        lambda body: convert(read(body, dict[str, Any]).get("models") or [], tuple[RunningModel, ...]),
+    )
+
+
+def show_call(model: str, *, verbose: bool = False) -> Call[ModelCard]:
+    """``POST /api/show``; ``verbose`` includes the tokenizer's arrays."""
+    return Call("POST", "/api/show", {"model": model, "verbose": verbose}, lambda body: read(body, ModelCard))
+
+
+def copy_call(source: str, destination: str) -> Call[None]:
+    """``POST /api/copy``."""
+    return Call("POST", "/api/copy", {"source": source, "destination": destination}, _nothing)
+
+
+def delete_call(model: str) -> Call[None]:
+    """``DELETE /api/delete``."""
+    return Call("DELETE", "/api/delete", {"model": model}, _nothing)
+
+
+def keep_alive_call(model: str, keep_alive: str | float | None) -> Call[None]:
+    """A generate request without a prompt: loads the model, or with ``keep_alive`` 0 unloads it."""
+    return Call("POST", "/api/generate", present(model=model, keep_alive=keep_alive, stream=False), _nothing)
+
+
+def blob_path(digest: str) -> str:
+    """Where a blob is asked for and sent to."""
+    return f"/api/blobs/{digest}"
+
+
+def chat_call(model: str, messages: str | Sequence[Message], fields: ChatFields) -> StreamCall[Chunk, ChatResult]:
+    """``POST /api/chat``; a text stands for one message of the user."""
+    conversation = ({"role": "user", "content": messages},) if isinstance(messages, str) else tuple(messages)
+    body = present(model=model, messages=conversation, stream=True, **fields)
+    return StreamCall("/api/chat", body, lambda: ChatFold(model, conversation))
+
+
+def generate_call(model: str, prompt: str, fields: GenerateFields) -> StreamCall[Chunk, GenerateResult]:
+    """``POST /api/generate``."""
+    body = present(model=model, prompt=prompt, stream=True, **fields)
+    return StreamCall("/api/generate", body, lambda: GenerateFold(model, prompt))
+
+
+def create_call(model: str, fields: CreateFields) -> StreamCall[Progress, Progress]:
+    """``POST /api/create``; the stream ends with the status ``success``."""
+    named: dict[str, Any] = {name.rstrip("_"): value for name, value in fields.items()}
+    return StreamCall("/api/create", present(model=model, stream=True, **named), StepsFold)
+
+
+def _nothing(_body: bytes) -> None:
+    """For replies whose status says all."""

@@ -1,0 +1,1 @@
+"""Loading and scheduling models, each in a process of its own."""

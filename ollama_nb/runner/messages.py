@@ -1,0 +1,236 @@
+"""The frames between the server and a model's process: what crosses the child's stdin and stdout.
+
+A frame is four bytes of length (little-endian) and a MessagePack body with a type tag. The server sends text
+and options, the child answers with text and counts; tokens appear only where the API itself shows them.
+Durations are integer nanoseconds. Every request carries the number by which its answers are told apart.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "MAX_FRAME",
+    "Cancel",
+    "ChildMessage",
+    "Detokenize",
+    "Failed",
+    "Finish",
+    "FrameReader",
+    "Generate",
+    "Load",
+    "LoadFailed",
+    "LoadProgress",
+    "Loaded",
+    "Piece",
+    "Sampling",
+    "ServerMessage",
+    "Step",
+    "Text",
+    "Tokenize",
+    "Tokens",
+    "decode_child",
+    "decode_server",
+    "encode",
+]
+
+MAX_FRAME: Final = 1 << 28
+"""A frame longer than 256 MiB is a broken stream, not a message."""
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen; names and defaults are Ollama's (behaviour of the llama.cpp engine)."""
+
+    seed: int = -1
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The first frame: which file to load, and with what context.
+
+    ``num_ctx`` is per sequence, in tokens; ``num_seq`` sequences run at once. ``num_thread`` 0 means one per
+    physical core, ``num_gpu`` -1 as many layers as fit, ``use_mmap`` None decides by itself.
+    ``flash_attention`` None leaves it to llama.cpp; ``cache_type`` is one of f16, q8_0, q4_0.
+    """
+
+    model: str
+    adapters: tuple[str, ...] = ()
+    num_ctx: int
+    num_seq: int = 1
+    num_batch: int = 512
+    num_gpu: int = -1
+    main_gpu: int = 0
+    num_thread: int = 0
+    use_mmap: bool | None = None
+    flash_attention: bool | None = None
+    cache_type: str = "f16"
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Continue a prompt. ``num_keep`` and ``num_predict`` in tokens, as the options of the same names."""
+
+    id: int
+    prompt: str
+    num_keep: int = 4
+    num_predict: int = -1
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """Stop request ``id``, also in the middle of a decode; nothing more is sent for it."""
+
+    id: int
+
+
+class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Text to token ids; special tokens in the text are parsed, BOS is added only where asked."""
+
+    id: int
+    text: str
+    add_special: bool = False
+
+
+class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Token ids to text, special tokens included."""
+
+    id: int
+    tokens: list[int]
+
+
+ServerMessage: TypeAlias = Load | Generate | Cancel | Tokenize | Detokenize
+
+
+class LoadProgress(msgspec.Struct, frozen=True, tag=True):
+    """How much of the weights is in memory, 0 to 1."""
+
+    fraction: float
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The model is ready. ``num_ctx`` is what each sequence really got, in tokens; sizes in bytes."""
+
+    num_ctx: int
+    num_ctx_train: int
+    model_size: int
+    adds_bos: bool
+    can_shift: bool
+    num_thread: int
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+    """The model could not be loaded; the process ends after this."""
+
+    error: str
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """Text that request ``id`` gained in this step: valid UTF-8, no part of a stop string."""
+
+    id: int
+    text: str
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """Request ``id`` is complete. ``reason`` is ``stop`` or ``length``; counts in tokens, durations in ns.
+
+    ``cached_count`` of the ``prompt_count`` tokens were found in the cache.
+    """
+
+    id: int
+    reason: str
+    prompt_count: int
+    cached_count: int
+    prompt_duration: int
+    eval_count: int
+    eval_duration: int
+
+
+class Step(msgspec.Struct, frozen=True, tag=True):
+    """All that one step of the batch brought, for all its sequences, in one frame."""
+
+    pieces: list[Piece]
+    finished: list[Finish]
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Request ``id`` ends with an error; ``status`` as in HTTP."""
+
+    id: int
+    error: str
+    status: int = 500
+
+
+class Tokens(msgspec.Struct, frozen=True, tag=True):
+    """Answer to ``Tokenize``."""
+
+    id: int
+    tokens: list[int]
+
+
+class Text(msgspec.Struct, frozen=True, tag=True):
+    """Answer to ``Detokenize``."""
+
+    id: int
+    text: str
+
+
+ChildMessage: TypeAlias = LoadProgress | Loaded | LoadFailed | Step | Failed | Tokens | Text
+
+_LENGTH = struct.Struct("<I")
+_encoder = msgspec.msgpack.Encoder()
+_server_decoder: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
+_child_decoder: msgspec.msgpack.Decoder[ChildMessage] = msgspec.msgpack.Decoder(ChildMessage)
+
+
+def encode(message: ServerMessage | ChildMessage) -> bytes:
+    """One frame, ready to write."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode_server(body: bytes | memoryview) -> ServerMessage:
+    """What the server said; raises ``msgspec.DecodeError`` on anything else."""
+    return _server_decoder.decode(body)
+
+
+def decode_child(body: bytes | memoryview) -> ChildMessage:
+    """What the child said; raises ``msgspec.DecodeError`` on anything else."""
+    return _child_decoder.decode(body)
+
+
+class FrameReader:
+    """Cuts a stream of bytes, arriving in any pieces, into frame bodies."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bodies that ``data`` completes; raises ``ValueError`` where no frame can begin."""
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        while len(buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > MAX_FRAME:
+                raise ValueError(f"frame of {length} bytes: the stream is broken")
+            end = start + _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            yield bytes(buffer[start + _LENGTH.size : end])
+            start = end
+        del buffer[:start]

@@ -1,0 +1,156 @@
+"""Ollama's own routes: each handler reads a body, asks the service, writes what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ollama_nb.server.base import ApiHandler
+from ollama_nb.service import create, generate, models
+from ollama_nb.wire.native import (
+    ChatRequest,
+    CopyRequest,
+    CreateRequest,
+    DeleteRequest,
+    GenerateRequest,
+    ShowRequest,
+)
+
+__all__ = [
+    "ChatHandler",
+    "CopyHandler",
+    "CreateHandler",
+    "DeleteHandler",
+    "GenerateHandler",
+    "RootHandler",
+    "RunningHandler",
+    "ShowHandler",
+    "TagsHandler",
+    "VersionHandler",
+]
+
+
+class RootHandler(ApiHandler):
+    """``/``: how clients see that somebody is there."""
+
+    async def get(self) -> None:
+        """Ollama's own words, since programs look for them."""
+        self.reply_text("Ollama is running")
+
+    head = get
+
+
+class VersionHandler(ApiHandler):
+    """``/api/version``."""
+
+    async def get(self) -> None:
+        """The version of this server."""
+        self.reply({"version": self.runtime.version})
+
+    head = get
+
+
+class TagsHandler(ApiHandler):
+    """``/api/tags``."""
+
+    async def get(self) -> None:
+        """The models in the store, newest first."""
+        await self.serve(self._list)
+
+    head = get
+
+    async def _list(self) -> None:
+        self.reply(await models.list_models(self.runtime))
+
+
+class RunningHandler(ApiHandler):
+    """``/api/ps``."""
+
+    async def get(self) -> None:
+        """The loaded models."""
+        await self.serve(self._list)
+
+    async def _list(self) -> None:
+        self.reply(await models.list_running(self.runtime))
+
+
+class ShowHandler(ApiHandler):
+    """``/api/show``."""
+
+    async def post(self) -> None:
+        """All about one model."""
+        await self.serve(self._show)
+
+    async def _show(self) -> None:
+        self.reply(await models.show(self.runtime, self.body(ShowRequest)))
+
+
+class CopyHandler(ApiHandler):
+    """``/api/copy``."""
+
+    async def post(self) -> None:
+        """A second name for a model; 200 and no body."""
+        await self.serve(self._copy)
+
+    async def _copy(self) -> None:
+        await models.copy(self.runtime, self.body(CopyRequest))
+
+
+class DeleteHandler(ApiHandler):
+    """``/api/delete``."""
+
+    async def delete(self) -> None:
+        """A model less; 200 and no body."""
+        await self.serve(self._delete)
+
+    async def _delete(self) -> None:
+        await models.delete(self.runtime, self.body(DeleteRequest))
+
+
+class GenerateHandler(ApiHandler):
+    """``/api/generate``."""
+
+    async def post(self) -> None:
+        """Continue a prompt."""
+        await self.serve(self._generate)
+
+    async def _generate(self) -> None:
+        request = self.body(GenerateRequest)
+        responses = generate.generate(self.runtime, request)
+        if request.stream and (request.prompt or request.suffix):
+            await self.stream(responses)
+        else:
+            self.reply(await generate.collect_generate(responses))
+
+
+class ChatHandler(ApiHandler):
+    """``/api/chat``."""
+
+    async def post(self) -> None:
+        """The next message of a conversation."""
+        await self.serve(self._chat)
+
+    async def _chat(self) -> None:
+        request = self.body(ChatRequest)
+        responses = generate.chat(self.runtime, request)
+        if request.stream and request.messages:
+            await self.stream(responses)
+        else:
+            self.reply(await generate.collect_chat(responses))
+
+
+class CreateHandler(ApiHandler):
+    """``/api/create``."""
+
+    async def post(self) -> None:
+        """Make a model; the steps as a stream, or the last one."""
+        await self.serve(self._create)
+
+    async def _create(self) -> None:
+        request = self.body(CreateRequest)
+        steps = create.create(self.runtime, request)
+        if request.stream:
+            await self.stream(steps)
+            return
+        async with contextlib.aclosing(steps):
+            last = [step async for step in steps][-1]
+        self.reply(last)

@@ -1,0 +1,59 @@
+"""The one table of routes, and the two ways to mount it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ollama_nb.server import blobs, native
+from ollama_nb.server.base import ApiHandler, NotFoundHandler
+
+if TYPE_CHECKING:
+    from tornado import web
+
+    from ollama_nb.service.runtime import Runtime
+
+__all__ = ["ROUTES", "mount"]
+
+ROUTES: Final[tuple[tuple[str, type[ApiHandler]], ...]] = (
+    (r"/", native.RootHandler),
+    (r"/api/version", native.VersionHandler),
+    (r"/api/tags", native.TagsHandler),
+    (r"/api/ps", native.RunningHandler),
+    (r"/api/show", native.ShowHandler),
+    (r"/api/copy", native.CopyHandler),
+    (r"/api/delete", native.DeleteHandler),
+    (r"/api/create", native.CreateHandler),
+    (r"/api/blobs/([^/]+)", blobs.BlobHandler),
+    (r"/api/generate", native.GenerateHandler),
+    (r"/api/chat", native.ChatHandler),
+)
+"""Path pattern and handler; one path segment where there is a group."""
+
+
+class _RedirectSlash(ApiHandler):
+    """A known path with a slash too many: 301 for GET, 307 for the rest, as Go's router does."""
+
+    def redirect_back(self, *_segments: str) -> None:
+        """To the same address without the slash."""
+        path, _question, query = (self.request.uri or "").partition("?")
+        target = path.rstrip("/") + (f"?{query}" if query else "")
+        self.redirect(target, status=301 if self.request.method == "GET" else 307)
+
+    get = head = post = put = patch = delete = redirect_back
+
+
+def mount(base: type[web.RequestHandler], runtime: Runtime, prefix: str = "") -> list[tuple[str, type, dict[str, Any]]]:
+    """The table as Tornado's rules, every handler standing on ``base``; paths begin with ``prefix``."""
+    keywords = {"runtime": runtime}
+    rules: list[tuple[str, type, dict[str, Any]]] = []
+    for path, handler in ROUTES:
+        rules.append((f"{prefix}{path}", _on(handler, base), keywords))
+        if path != "/":
+            rules.append((f"{prefix}{path}/", _on(_RedirectSlash, base), keywords))
+    rules.append((f"{prefix}/.*", _on(NotFoundHandler, base), keywords))
+    return rules
+
+
+def _on(handler: type[ApiHandler], base: type[web.RequestHandler]) -> type[web.RequestHandler]:
+    """The handler standing on a base: the mixin decides what is done, the base who may ask."""
+    return type(handler.__name__, (handler, base), {"__doc__": handler.__doc__, "__module__": handler.__module__})

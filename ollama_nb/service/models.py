@@ -1,0 +1,164 @@
+"""Listing, showing, copying and deleting models, and what is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ollama_nb.gguf.reader import GgufArray, Header
+from ollama_nb.service.resolve import header_of, resolve
+from ollama_nb.store.modelfile import print_modelfile, print_parameters
+from ollama_nb.wire.durations import format_rfc3339
+from ollama_nb.wire.errors import BadRequestError, NotFoundError
+from ollama_nb.wire.names import InvalidNameError, Name, parse_name
+from ollama_nb.wire.native import (
+    CopyRequest,
+    DeleteRequest,
+    ListResponse,
+    ModelDetails,
+    ModelSummary,
+    ProcessResponse,
+    RunningModel,
+    ShowRequest,
+    ShowResponse,
+    Tensor,
+)
+
+if TYPE_CHECKING:
+    from ollama_nb.service.runtime import Runtime
+    from ollama_nb.store.manifests import ModelConfig
+
+__all__ = ["copy", "delete", "list_models", "list_running", "show"]
+
+_HIDDEN_KEYS = frozenset({"general.name", "tokenizer.chat_template"})
+DEFAULT_TEMPLATE = "{{ .Prompt }}"
+
+
+async def list_models(runtime: Runtime) -> ListResponse:
+    """``/api/tags``: what is in the store, newest first; damaged models are left out."""
+    entries = await asyncio.to_thread(runtime.store.list)
+    summaries = [
+        ModelSummary(
+            name=entry.name.short,
+            model=entry.name.short,
+            modified_at=format_rfc3339(entry.modified_ns, local=True),
+            size=entry.size,
+            digest=entry.digest,
+            details=_details(entry.config),
+        )
+        for entry in entries
+    ]
+    return ListResponse(models=summaries)
+
+
+async def list_running(runtime: Runtime) -> ProcessResponse:
+    """``/api/ps``: what is loaded, the one that stays longest first."""
+    models = []
+    for runner in runtime.scheduler.runners():
+        name = parse_name(runner.spec.name)
+        try:
+            stored = await asyncio.to_thread(runtime.store.get, name)
+        except NotFoundError:
+            continue  # deleted while loaded: it is no model any more, only memory that will soon be free
+        models.append(
+            RunningModel(
+                name=name.short,
+                model=name.short,
+                size=runner.size,
+                digest=stored.digest,
+                details=_details(stored.config),
+                expires_at=format_rfc3339(runner.expires_at, local=True),
+                size_vram=0,
+                context_length=runner.child.info.num_ctx,
+            )
+        )
+    return ProcessResponse(models=models)
+
+
+async def show(runtime: Runtime, request: ShowRequest) -> ShowResponse:
+    """``/api/show``. Arrays of the GGUF are null unless ``verbose``."""
+    text = request.model or request.name
+    if not text:
+        raise BadRequestError("model is required")
+    resolved = await resolve(runtime, _existing_name(text))
+    stored = resolved.stored
+    if request.system:
+        stored = replace(stored, system=request.system)
+    return ShowResponse(
+        license="\n".join(stored.licenses),
+        modelfile=print_modelfile(replace(stored, params={**stored.params, **request.options})),
+        parameters=print_parameters(stored.params),
+        template=stored.template or DEFAULT_TEMPLATE,
+        system=stored.system or "",
+        details=_details(stored.config),
+        messages=resolved.history,
+        model_info=await asyncio.to_thread(_model_info, resolved.header, verbose=request.verbose),
+        projector_info=await asyncio.to_thread(_projector_info, stored.projector_paths, verbose=request.verbose),
+        tensors=[
+            Tensor(name=tensor.name, type=tensor.type, shape=list(tensor.shape)) for tensor in resolved.header.tensors
+        ],
+        capabilities=resolved.capabilities,
+        modified_at=format_rfc3339(stored.modified_ns, local=True),
+    )
+
+
+def _existing_name(text: str) -> Name:
+    """A name that has to exist: one that cannot is answered as one that does not."""
+    try:
+        return parse_name(text)
+    except InvalidNameError as error:
+        raise NotFoundError(f"model '{text}' not found") from error
+
+
+def _details(config: ModelConfig) -> ModelDetails:
+    return ModelDetails(
+        parent_model="",
+        format=config.model_format,
+        family=config.model_family,
+        families=list(config.model_families) if config.model_families is not None else None,
+        parameter_size=config.model_type,
+        quantization_level=config.file_type,
+    )
+
+
+def _model_info(header: Header, *, verbose: bool) -> dict[str, Any]:
+    info: dict[str, Any] = {"general.parameter_count": header.parameter_count}
+    for key, value in header.metadata.items():
+        if key not in _HIDDEN_KEYS:
+            info[key] = value if not isinstance(value, GgufArray) else list(value) if verbose else None
+    return dict(sorted(info.items()))
+
+
+def _projector_info(paths: Any, *, verbose: bool) -> dict[str, Any]:  # noqa: ANN401 - a sequence of paths
+    return _model_info(header_of(paths[0]), verbose=verbose) if paths else {}
+
+
+async def copy(runtime: Runtime, request: CopyRequest) -> None:
+    """``/api/copy``: the destination is replaced if it exists."""
+    source = _named(request.source, f'source "{request.source}" is invalid')
+    destination = _named(request.destination, f'destination "{request.destination}" is invalid')
+    try:
+        await asyncio.to_thread(runtime.store.copy, source, destination)
+    except NotFoundError as error:
+        raise NotFoundError(f'model "{request.source}" not found') from error
+
+
+async def delete(runtime: Runtime, request: DeleteRequest) -> None:
+    """``/api/delete``; a loaded model goes on for its running requests and is unloaded then."""
+    text = request.model or request.name
+    name = _named(text, f'name "{text}" is invalid')
+    try:
+        stored = await asyncio.to_thread(runtime.store.get, name)
+        await asyncio.to_thread(runtime.store.delete, name)
+    except NotFoundError as error:
+        raise NotFoundError(f"model '{text}' not found") from error
+    if stored.model_path is not None and not stored.model_path.exists():
+        runtime.scheduler.unload(str(stored.model_path))
+
+
+def _named(text: str, message: str) -> Name:
+    try:
+        return parse_name(text)
+    except InvalidNameError as error:
+        raise BadRequestError(message) from error

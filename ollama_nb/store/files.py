@@ -1,0 +1,105 @@
+"""How the store changes the disk: a file is there whole or not at all, and one process changes at a time.
+
+Files are written under a temporary name in their own folder, flushed to the disk and renamed, so neither a crash
+nor a full disk leaves half a file under its final name. Which files there are is for the modules above to say.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from filelock import FileLock, Timeout
+
+from ollama_nb.wire.errors import OllamaError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["GRACE_NS", "StoreLock", "create_temporary", "is_settled", "make_directory", "sync_directory", "write_whole"]
+
+GRACE_NS: Final = 3600 * 1_000_000_000
+"""A file that nothing refers to is left alone for an hour: another process may be about to refer to it."""
+
+_LOCK_NAME: Final = ".ollama_nb.lock"
+_LOCK_TIMEOUT: Final = 60.0
+
+
+class StoreLock:
+    """The lock of one store against other processes and other threads; may be entered again by its holder.
+
+    Reading needs no lock, so a store that cannot be written works too. Raises ``OllamaError`` (503) when another
+    process has held the lock for a minute, ``OSError`` where the store cannot be written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        # The group may share a store, and everyone who may change it must be able to lock it.
+        self._lock = FileLock(root / _LOCK_NAME, timeout=_LOCK_TIMEOUT, mode=0o664)
+
+    def __enter__(self) -> Self:
+        make_directory(self._root)
+        try:
+            self._lock.acquire(poll_interval=0.02)
+        except Timeout as error:
+            raise OllamaError(
+                "the model store is being changed by another process",
+                status=503,
+                hint=f"If no other process uses it, remove {self._root / _LOCK_NAME}.",
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+def make_directory(path: Path) -> None:
+    """Makes a folder and its parents where they are missing; raises ``OllamaError`` with Ollama's advice."""
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OllamaError(f"{error}: ensure path elements are traversable") from error
+
+
+def create_temporary(folder: Path, prefix: str) -> tuple[int, Path]:
+    """A new empty file ``<prefix><random>`` in ``folder``: its descriptor, open for writing, and its path."""
+    make_directory(folder)
+    path = folder / f"{prefix}{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags, 0o644), path
+
+
+def write_whole(path: Path, data: bytes, prefix: str) -> None:
+    """Puts ``data`` at ``path``, replacing what is there in one step; raises ``OSError`` and leaves no trace then."""
+    descriptor, temporary = create_temporary(path.parent, prefix)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a folder durable; Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_settled(modified_ns: int) -> bool:
+    """Whether a file last changed at ``modified_ns`` (ns since the epoch) is past the hour of grace."""
+    return time.time_ns() - modified_ns > GRACE_NS

@@ -1,0 +1,1 @@
+"""Types that travel between processes and over HTTP."""
