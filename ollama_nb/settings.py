@@ -34,6 +34,7 @@ _MAX_UNSIGNED: Final = (1 << 64) - 1
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _DEBUG_LEVEL: Final = -4
+_TRACE: Final = 5
 _CACHE_TYPES: Final = ("f16", "q8_0", "q4_0")
 
 
@@ -292,6 +293,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nb_allow_open: bool
     nb_address: str
     sources: Mapping[str, str]
+
+    @property
+    def log_level(self) -> int:
+        """``debug`` as a level of Python's logging: 20 for information, 10 for debugging, 5 for a trace."""
+        return {0: logging.INFO, _DEBUG_LEVEL: logging.DEBUG}.get(
+            self.debug, _TRACE if self.debug < 0 else logging.WARNING
+        )
 
     @classmethod
     def resolve(

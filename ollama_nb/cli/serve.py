@@ -42,7 +42,7 @@ def _serve(*, exit_on_stdin_close: bool, **chosen: str | None) -> None:
     overrides = {field: value for field, value in chosen.items() if value is not None}
     settings = Settings.resolve(overrides=overrides)
     logging.basicConfig(
-        stream=sys.stderr, level=settings.debug, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     try:

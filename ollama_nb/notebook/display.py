@@ -6,6 +6,7 @@ that the saved notebook has the whole of it. What to show is left to ``magics``.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,7 +16,7 @@ from IPython.display import DisplayHandle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LiveMarkdown", "LiveView", "NotebookSink", "PlainText", "TextStream"]
+__all__ = ["LiveMarkdown", "LiveView", "NotebookSink", "PlainText", "TextSink", "TextStream"]
 
 INTERVAL: Final = 0.1
 """Seconds between two updates of a growing display: smooth to read, little for the page to do."""
@@ -37,12 +38,15 @@ class _Growing:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._handle: Any = None
-        self._shown_at = 0.0
+        self._shown_at = -math.inf
         self._shown: dict[str, str] | None = None
 
-    def show(self, bundle: dict[str, str], *, now: bool) -> None:
-        """Show ``bundle`` (MIME type to text), if it is time or has to be ``now``."""
-        if bundle == self._shown or not (now or self._clock() - self._shown_at >= INTERVAL):
+    def show(self, make: Callable[[], dict[str, str]], *, now: bool) -> None:
+        """Show what ``make`` gives (MIME type to text), if it is time or has to be ``now``."""
+        if not (now or self._clock() - self._shown_at >= INTERVAL):
+            return
+        bundle = make()
+        if bundle == self._shown:
             return
         if self._handle is None:
             self._handle = DisplayHandle()
@@ -65,11 +69,11 @@ class LiveMarkdown:
         self._text.append(text)
         self._thinking.append(thinking)
         if text or thinking:
-            self._growing.show(self._bundle(), now=False)
+            self._growing.show(self._bundle, now=False)
 
     def finish(self) -> None:
         """Show the whole."""
-        self._growing.show(self._bundle(), now=True)
+        self._growing.show(self._bundle, now=True)
 
     def _bundle(self) -> dict[str, str]:
         text, thinking = "".join(self._text), "".join(self._thinking).strip()
@@ -133,7 +137,33 @@ class NotebookSink:
         self._show(now=completed >= total)
 
     def _show(self, *, now: bool) -> None:
-        self._growing.show({"text/plain": "\n".join(self._steps.values())}, now=now)
+        self._growing.show(lambda: {"text/plain": "\n".join(self._steps.values())}, now=now)
+
+
+class TextSink:
+    """A command's steps in a terminal, a line each."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def line(self, text: str) -> None:
+        """Print it."""
+        sys.stdout.write(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        """Print it as a warning."""
+        sys.stderr.write(f"{text}\n")
+
+    def status(self, text: str) -> None:
+        """A line, unless it only repeats the one before."""
+        if text != self._last:
+            self.line(text)
+        self._last = text
+
+    def progress(self, label: str, completed: int, total: int) -> None:
+        """The step's name, once."""
+        del completed, total  # a line cannot grow
+        self.status(label)
 
 
 class PlainText(str):

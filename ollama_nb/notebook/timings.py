@@ -48,7 +48,7 @@ def frame(calls: Iterable[Record | Result] = history) -> pd.DataFrame:
     table = pd.DataFrame([_row(call) for call in calls], columns=list(COLUMNS))
     # Written down, so that a column with nothing in it is a column of numbers, too.
     floats = [name for name in _OF_TIME if name.endswith("_s")]
-    types: dict[str, Any] = {name: "float64" for name in floats} | {"prompt_tokens": "int64", "tokens": "int64"}
+    types: dict[str, Any] = dict.fromkeys(floats, "float64") | {"prompt_tokens": "int64", "tokens": "int64"}
     return table.astype({**types, "ok": "bool"}).assign(started=pd.to_datetime(table["started"], utc=True))
 
 

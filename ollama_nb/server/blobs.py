@@ -43,7 +43,7 @@ class BlobHandler(ApiHandler):
         connection.set_max_body_size(sys.maxsize)
         try:
             digest = parse_digest(self.path_args[0])
-            if not await asyncio.to_thread(self.runtime.store.blobs.exists, digest):
+            if not await asyncio.to_thread(self.runtime.store.blobs.refresh, digest):
                 self._upload = contextlib.ExitStack()
                 self._writer = self._upload.enter_context(self.runtime.store.blobs.writer())
         except OllamaError as error:

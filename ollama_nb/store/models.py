@@ -117,7 +117,7 @@ class ModelStore:
         if self.root.is_dir() and not all(os.access(folder, os.W_OK) for folder in folders if folder.exists()):
             logger.info("%s can only be read: models can be used but not changed", self.root)
             return
-        if True:
+        with self.manifests.lock:
             make_directory(self.blobs.directory)
             make_directory(self.manifests.directory)
             self.blobs.rename_old_names()
@@ -149,12 +149,12 @@ class ModelStore:
 
     def copy(self, source: Name, destination: Name) -> None:
         """Gives a model a second name, over whatever has that name; raises ``NotFoundError``."""
-        if True:
+        with self.manifests.lock:
             self.manifests.copy(self.manifests.resolve(source), self.manifests.resolve(destination))
 
     def delete(self, name: Name) -> None:
         """Removes a model and the blobs that no other model needs; raises ``NotFoundError``."""
-        if True:
+        with self.manifests.lock:
             name = self.manifests.resolve(name)
             digests = self._digests_of(name)
             self.manifests.delete(name)
@@ -166,7 +166,7 @@ class ModelStore:
         Reports a line per layer and ``writing manifest``; the manifest is written last, in one step.
         """
         # One lock for both steps: a layer found here must not go with another model before the manifest names it.
-        if True:
+        with self.manifests.lock:
             layers, config = draft.write(self.blobs, report)
             report("writing manifest")
             return self.write_model(name, layers, config)
@@ -184,7 +184,7 @@ class ModelStore:
         Raises ``NotFoundError`` when a blob is missing, and what ``decode_manifest`` raises.
         """
         manifest = decode_manifest(data)
-        if True:
+        with self.manifests.lock:
             name = self.manifests.resolve(name)
             for layer in manifest.all_layers:
                 if not self.blobs.exists(layer.digest):
@@ -206,7 +206,7 @@ class ModelStore:
         """
         if self.noprune:
             return
-        if True:
+        with self.manifests.lock:
             try:
                 referenced = self._referenced(strict=True)
             except CorruptManifestError as error:

@@ -195,7 +195,11 @@ class Api(Base):
             said = {"message": {"role": "assistant", "content": text}} if path == "/api/chat" else {"response": text}
             return {"model": model, "created_at": "2025-07-30T10:00:00Z", "done": False, **said, **more}
 
-        if model == "fails":
+        if model == "silent":
+            while not self.gone:
+                await asyncio.sleep(0.01)
+            self.standin.left.set()
+        elif model == "fails":
             await self.lines(piece("So"), {"error": "llama runner process has terminated", "hint": "Try again."})
         elif model == "breaks":
             await self.lines(piece("So far"))

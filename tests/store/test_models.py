@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -434,6 +435,23 @@ def test_reading_never_waits_for_the_lock(store, make):
     with StoreLock(store.root):
         assert shown(reader) == ["x:latest"]
         assert reader.get(X).system == "S"
+
+
+def test_a_layer_in_use_does_not_go_with_another_model_while_a_model_is_made(store, make):
+    make("ns/y:tag", system="shared")
+    draft = ModelDraft.from_model(store.get(Y)).apply(system="shared")
+    deletion = threading.Thread(target=store.delete, args=(Y,))
+
+    def report(status: str) -> None:
+        if status == "writing manifest":
+            deletion.start()
+            # Time for the deletion to do harm, if nothing held it back.
+            deletion.join(0.3)
+
+    store.create(X, draft, report)
+    deletion.join()
+    assert shown(store) == ["x:latest"]
+    assert store.get(X).system == "shared"
 
 
 CHURN = """
