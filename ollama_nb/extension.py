@@ -10,7 +10,6 @@ import logging
 from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
-from jupyter_server.utils import url_path_join
 from traitlets import Any as AnyTrait
 from traitlets import Bool
 
@@ -59,8 +58,8 @@ class OllamaExtension(ExtensionApp):  # type: ignore[misc]
 
     def initialize_handlers(self) -> None:
         """Mount the route table under ``{base_url}ollama``."""
-        prefix = url_path_join(self.serverapp.base_url, PREFIX)
-        self.handlers.extend(mount(JupyterBase, self._running.runtime, prefix))
+        # Jupyter puts its base_url in front by itself.
+        self.handlers.extend(mount(JupyterBase, self._running.runtime, f"/{PREFIX}"))
 
     @property
     def _running(self) -> ServerProcess:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -90,7 +91,9 @@ class Batcher:
         self._inbox: queue.SimpleQueue[Tokenized | Cancel | None] = queue.SimpleQueue()
         self._waiting: deque[Tokenized] = deque()
         self._running: list[Sequence] = []
-        self._prefilling: frozenset[int] = frozenset()
+        self._abortable: frozenset[int] = frozenset()
+        self._abort_window = threading.Lock()
+        self._shift_due = False
         self._batch = Batch(model.num_batch)
         self._turn = 0
 
@@ -103,8 +106,9 @@ class Batcher:
     def cancel(self, request_id: int) -> None:
         """Drop a request at the next step, which comes at once if the running batch is computing its prompt."""
         self._inbox.put(Cancel(request_id))
-        if request_id in self._prefilling:
-            self._model.abort()
+        with self._abort_window:
+            if request_id in self._abortable:
+                self._model.abort()
 
     def stop(self) -> None:
         """End ``run`` as soon as the running decode can be left."""
@@ -197,7 +201,7 @@ class Batcher:
     def step(self) -> None:
         """Compute one batch and send what it brought."""
         rows = self._build()
-        self._prefilling = frozenset(sequence.id for sequence, *_ in rows if sequence.prefilling)
+        self._open_abort_window(rows)
         try:
             self._model.decode(self._batch)
         except AbortedError:
@@ -213,12 +217,25 @@ class Batcher:
                 self._release(sequence)
             return
         finally:
-            self._prefilling = frozenset()
+            with self._abort_window:
+                self._abortable = frozenset()
+        self._shift_due = False
         self._advance(rows)
+
+    def _open_abort_window(self, rows: list[tuple[Sequence, int, int]]) -> None:
+        """Say whose cancel may stop the coming decode: those whose prompt it computes.
+
+        None while the cache is to be shifted: llama.cpp turns the keys at the beginning of the decode, and if it is
+        stopped halfway, it turns all of them once more in the next.
+        """
+        with self._abort_window:
+            if not self._shift_due:
+                self._abortable = frozenset(sequence.id for sequence, *_ in rows if sequence.prefilling)
 
     def _build(self) -> list[tuple[Sequence, int, int]]:
         """Fill the batch: every answer's next token first, then prompts, from another one at each step.
 
+        Where the answers alone fill it, prompts take their turn among them: nobody waits for another's end.
         Returns (sequence, tokens taken, row of the last one).
         """
         self._batch.clear()
@@ -226,7 +243,9 @@ class Batcher:
         rows = []
         start = self._turn % len(self._running)
         order = self._running[start:] + self._running[:start]
-        for sequence in sorted(order, key=lambda item: item.prefilling):
+        if sum(not sequence.prefilling for sequence in order) < self._batch.capacity:
+            order.sort(key=lambda sequence: sequence.prefilling)
+        for sequence in order:
             self._make_room(sequence)
             count = min(len(sequence.pending), self._batch.room)
             if not count:
@@ -244,10 +263,11 @@ class Batcher:
         if used <= model.num_ctx:
             return
         keep = min(sequence.keep, len(slot.tokens) - 1)
-        count = max(discard_count(model.num_ctx, keep, used), used - model.num_ctx)
+        count = max(discard_count(model.num_ctx, keep, len(slot.tokens)), used - model.num_ctx)
         end = keep + count
         if model.can_shift and model.forget(slot.id, keep, end):
             model.shift(slot.id, end, -count)
+            self._shift_due = True
             del slot.tokens[keep:end]
             return
         model.forget(slot.id, 0)

@@ -7,9 +7,11 @@ vocabulary is constant, so they do not meet.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import ctypes.util
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,6 +27,10 @@ __all__ = ["AbortedError", "Batch", "DecodeError", "Model", "ModelLoadError", "N
 
 _CACHE_TYPES: Final = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
 _ALL_LAYERS: Final = 999
+_LOG_DEBUG: Final = 1
+"""``GGML_LOG_LEVEL_DEBUG`` of ggml.h."""
+_LOG_CONTINUED: Final = 5
+"""``GGML_LOG_LEVEL_CONT``: the rest of the line before."""
 
 
 class ModelLoadError(Exception):
@@ -104,7 +110,7 @@ class Model:
     """
 
     def __init__(self, load: Load, progress: Callable[[float], None]) -> None:
-        lib.llama_log_set(lib.llama_log_callback(), ctypes.c_void_p(0))
+        _log_to_stderr()
         lib.llama_backend_init()
         self._abort_flag = ctypes.create_string_buffer(2)
         self._model = self._load_weights(load, progress)
@@ -158,17 +164,19 @@ class Model:
         context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise ModelLoadError(f"unable to create a context of {params.n_ctx} tokens")
-        for path in load.adapters:
-            self._apply_adapter(context, path)
+        if load.adapters:
+            self._apply_adapters(context, load.adapters)
         return context
 
-    def _apply_adapter(self, context: Any, path: str) -> None:  # noqa: ANN401 - a C pointer
-        adapter = lib.llama_adapter_lora_init(self._model, path.encode())
-        if not adapter:
+    def _apply_adapters(self, context: Any, paths: tuple[str, ...]) -> None:  # noqa: ANN401 - a C pointer
+        """All adapters in one call: llama.cpp replaces the ones that it has by the ones that it is given."""
+        loaded = [lib.llama_adapter_lora_init(self._model, path.encode()) for path in paths]
+        if not all(loaded):
             raise ModelLoadError("unable to load adapter")
-        adapters = (lib.llama_adapter_lora_p_ctypes * 1)(adapter)
-        scales = (ctypes.c_float * 1)(1.0)
-        if lib.llama_set_adapters_lora(context, adapters, 1, scales):
+        count = len(loaded)
+        adapters = (lib.llama_adapter_lora_p_ctypes * count)(*loaded)
+        scales = (ctypes.c_float * count)(*[1.0] * count)
+        if lib.llama_set_adapters_lora(context, adapters, count, scales):
             raise ModelLoadError("unable to apply adapter")
 
     def _abort_hook(self) -> tuple[Any, Any]:
@@ -276,6 +284,26 @@ class Model:
     def cached_end(self, sequence: int) -> int:
         """The position behind the last one that is in the cache, 0 for an empty sequence."""
         return int(lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
+
+_log_level = 0
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _write_log(level: int, text: bytes, _: object) -> None:
+    """llama.cpp's own words to stderr, without the thousands of lines that it writes for its debuggers."""
+    global _log_level  # noqa: PLW0603 - what goes on has the level of what it goes on from
+    if level != _LOG_CONTINUED:
+        _log_level = level
+    if _log_level != _LOG_DEBUG:
+        sys.stderr.write(text.decode("utf-8", errors="replace"))
+        sys.stderr.flush()
+
+
+def _log_to_stderr() -> None:
+    lib.llama_log_set(_write_log, ctypes.c_void_p(0))
+    # What C++ has to say at its own exit must not reach an interpreter that is gone.
+    atexit.register(lib.llama_log_set, lib.llama_log_callback(), ctypes.c_void_p(0))
 
 
 def _physical_cores() -> int:

@@ -68,7 +68,9 @@ class RepetitionGuard:
         self._count = 0
 
     def tripped_by(self, text: str) -> bool:
-        """Whether this chunk is one repetition too many."""
+        """Whether this chunk is one repetition too many; an empty one is text held back, not a chunk."""
+        if not text:
+            return False
         text = text.strip()
         self._count = self._count + 1 if text == self._last else 0
         self._last = text

@@ -77,8 +77,10 @@ class RecentTokens:
         ids = np.fromiter(self._counts.keys(), dtype=np.intp, count=len(self._counts))
         counts = np.fromiter(self._counts.values(), dtype=np.float32, count=len(self._counts))
         chosen = logits[ids]
-        chosen = np.where(chosen <= 0, chosen * np.float32(repeat), chosen / np.float32(repeat))
-        logits[ids] = chosen - counts * np.float32(frequency) - np.float32(presence)
+        # C divides by a penalty of 0 without a word, and so does this.
+        with np.errstate(all="ignore"):
+            chosen = np.where(chosen <= 0, chosen * np.float32(repeat), chosen / np.float32(repeat))
+            logits[ids] = chosen - (counts * np.float32(frequency) + np.float32(presence))
 
 
 class Sampler:
@@ -109,6 +111,10 @@ class Sampler:
 
     def _draw(self, logits: Logits) -> int:
         ids = largest(logits, self._options.top_k)
+        ranked = self._options.top_k > 0
+        if ranked:
+            # The draw walks the candidates in order: llama.cpp's order is part of what a seed repeats.
+            ids = ids[np.argsort(-logits[ids], kind="stable")]
         candidates = np.empty(len(ids), dtype=_TOKEN_DATA)
         candidates["id"] = ids
         candidates["logit"] = logits[ids]
@@ -117,7 +123,7 @@ class Sampler:
         array.data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(lib.llama_token_data))
         array.size = len(ids)
         array.selected = -1
-        array.sorted = False
+        array.sorted = ranked
         lib.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
 

@@ -66,7 +66,7 @@ class CellSession(Session):
     store: Callable[[str, object], None]
 
 
-@magics_class  # type: ignore[untyped-decorator]
+@magics_class
 class OllamaMagics(Magics):  # type: ignore[misc]
     """The magics, and what can be configured: ``%config OllamaMagics.model = "smollm2:135m"``."""
 
@@ -77,7 +77,7 @@ class OllamaMagics(Magics):  # type: ignore[misc]
         super().__init__(shell, **kwargs)
         self._local: LocalServer | None = None
 
-    @no_var_expand
+    @no_var_expand  # type: ignore[untyped-decorator]
     @line_cell_magic  # type: ignore[untyped-decorator]
     def ollama(self, line: str, cell: str | None = None) -> object:
         """Run one command: ``%ollama --help`` lists them."""

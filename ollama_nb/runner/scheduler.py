@@ -71,10 +71,16 @@ class ModelSpec:
             self.path == other.path
             and self.adapters == other.adapters
             and self.projectors == other.projectors
-            and (self.num_ctx, self.num_batch, self.main_gpu, self.num_thread, self.use_mmap)
-            == (other.num_ctx, other.num_batch, other.main_gpu, other.num_thread, other.use_mmap)
+            and self.context == other.context
+            and (self.num_batch, self.main_gpu, self.num_thread, self.use_mmap)
+            == (other.num_batch, other.main_gpu, other.num_thread, other.use_mmap)
             and (self.num_gpu < 0 or self.num_gpu == other.num_gpu)
         )
+
+    @property
+    def context(self) -> int:
+        """The tokens of context that a sequence is loaded with: what was asked for, or the least that works."""
+        return max(self.num_ctx, MIN_CONTEXT)
 
 
 class Launch(Protocol):
@@ -95,9 +101,9 @@ class Runner:
     size: int
     slots: asyncio.Semaphore
     leases: int = 0
-    retiring: bool = False
     idle_since: int = 0
     timer: asyncio.TimerHandle | None = None
+    retirement: asyncio.Future[None] | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -121,8 +127,8 @@ class Scheduler:
         self._loading = asyncio.Lock()
         self._queued = 0
         self._closed = False
-        self._tasks: set[asyncio.Future[None]] = set()
-        self._launching: asyncio.Future[Child] | None = None
+        self._retirements: set[asyncio.Future[None]] = set()
+        self._launching: asyncio.Future[Runner] | None = None
 
     @property
     def queued(self) -> int:
@@ -175,13 +181,11 @@ class Scheduler:
         async with self._loading:
             if (runner := self._usable(spec)) is not None:
                 return self._take(runner)
-            if self._closed:
-                raise OllamaError("the server is shutting down", status=503)
             return self._take(await self._load(spec))
 
     def _usable(self, spec: ModelSpec) -> Runner | None:
         runner = self._runners.get(spec.path)
-        if runner is None or runner.retiring or not runner.child.alive or not spec.fits(runner.spec):
+        if runner is None or runner.retirement or not runner.child.alive or not spec.fits(runner.spec):
             return None
         return runner
 
@@ -196,8 +200,11 @@ class Scheduler:
 
     def _give_back(self, runner: Runner) -> None:
         runner.leases -= 1
-        if runner.leases:
-            return
+        if not runner.leases:
+            self._rest(runner)
+
+    def _rest(self, runner: Runner) -> None:
+        """Nobody uses the runner from now on: its keep-alive begins."""
         runner.idle.set()
         runner.idle_since = time.time_ns()
         self._set_timer(runner)
@@ -215,21 +222,21 @@ class Scheduler:
 
     def _expire_idle(self, runner: Runner) -> None:
         if not runner.leases:
-            self._background(self._retire(runner))
+            self._retire(runner)
 
     # -- loading ----------------------------------------------------------------------------------------------------
 
     async def _load(self, spec: ModelSpec) -> Runner:
         """Load a model, after making room for it; called with the lock held."""
         if (old := self._runners.get(spec.path)) is not None:
-            await self._retire(old)
+            await self._gone(old)
         num_seq = 1 if spec.embedding else max(1, self.limits.num_parallel)
         size = spec.footprint(num_seq)
         await self._make_room(size)
         load = Load(
             model=spec.path,
             adapters=spec.adapters,
-            num_ctx=max(spec.num_ctx, MIN_CONTEXT),
+            num_ctx=spec.context,
             num_seq=num_seq,
             num_batch=spec.num_batch,
             num_gpu=spec.num_gpu,
@@ -239,8 +246,23 @@ class Scheduler:
             flash_attention=self.limits.flash_attention,
             cache_type=self.limits.cache_type,
         )
+        self._require_open()
+        launching = self._launching = asyncio.ensure_future(self._start(load, spec, num_seq, size))
+        try:
+            return await launching
+        except asyncio.CancelledError:
+            self._require_open()
+            if not launching.cancelled() and launching.exception() is None:
+                # The request went away in the instant in which its model was there: the model stays a while.
+                self._rest(launching.result())
+            raise
+        finally:
+            self._launching = None
+
+    async def _start(self, load: Load, spec: ModelSpec, num_seq: int, size: int) -> Runner:
+        """Launch a child and enter it into the table: a task of its own, which ``close`` can call off."""
         timeout = None if self.limits.load_timeout >= FOREVER else self.limits.load_timeout / 1e9
-        child = await self._start(load, spec.name, timeout)
+        child = await self._launch(load, name=spec.name, stall_timeout=timeout)
         runner = Runner(
             spec=spec,
             child=child,
@@ -253,17 +275,9 @@ class Scheduler:
         self._runners[spec.path] = runner
         return runner
 
-    async def _start(self, load: Load, name: str, stall_timeout: float | None) -> Child:
-        """Launch a child; ``close`` can call it off, and a request that goes away takes its launch with it."""
-        self._launching = asyncio.ensure_future(self._launch(load, name=name, stall_timeout=stall_timeout))
-        try:
-            return await self._launching
-        except asyncio.CancelledError:
-            if self._closed:
-                raise OllamaError("the server is shutting down", status=503) from None
-            raise
-        finally:
-            self._launching = None
+    def _require_open(self) -> None:
+        if self._closed:
+            raise OllamaError("the server is shutting down", status=503)
 
     async def _make_room(self, size: int) -> None:
         """Unload until one more model is allowed and fits; the first model is tried wherever it can fit at all."""
@@ -277,7 +291,7 @@ class Scheduler:
                     f"model requires more system memory ({_human(size)}) than is available ({_human(free)})",
                     hint="use a smaller num_ctx, OLLAMA_NUM_PARALLEL or a smaller model",
                 )
-            await self._retire(self._victim())
+            await self._gone(self._victim())
 
     def _victim(self) -> Runner:
         """Ollama's choice: shortest keep-alive first, then by path; the first idle one, else the first."""
@@ -286,16 +300,30 @@ class Scheduler:
 
     # -- unloading --------------------------------------------------------------------------------------------------
 
-    async def _retire(self, runner: Runner) -> None:
-        """Take no more requests, wait for the last one, end the process."""
-        runner.retiring = True
-        runner.keep_alive = 0
-        while runner.leases:
+    def _retire(self, runner: Runner) -> asyncio.Future[None]:
+        """Give a runner no more requests, and end its process after the last one.
+
+        However many want it gone, it goes once, and also when none of them waits for it any more.
+        """
+        if runner.retirement is None:
+            runner.keep_alive = 0
+            runner.retirement = asyncio.ensure_future(self._end(runner))
+            self._retirements.add(runner.retirement)
+            runner.retirement.add_done_callback(self._retirements.discard)
+        return runner.retirement
+
+    async def _gone(self, runner: Runner) -> None:
+        """Retire a runner and wait for its end."""
+        await asyncio.shield(self._retire(runner))
+
+    async def _end(self, runner: Runner) -> None:
+        while runner.leases and runner.child.alive:
             await runner.idle.wait()
         await runner.child.close()
         self._forget(runner)
 
     def _forget(self, runner: Runner) -> None:
+        runner.idle.set()
         if runner.timer:
             runner.timer.cancel()
         if self._runners.get(runner.spec.path) is runner:
@@ -304,12 +332,7 @@ class Scheduler:
     def unload(self, path: str) -> None:
         """Let a model go as soon as its last request has ended; returns at once."""
         if (runner := self._runners.get(path)) is not None:
-            self._background(self._retire(runner))
-
-    def _background(self, coroutine: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._retire(runner)
 
     async def close(self) -> None:
         """End every model's process, idle or not; nothing is loaded after this."""
@@ -317,12 +340,10 @@ class Scheduler:
         if self._launching is not None:
             self._launching.cancel()
             await asyncio.wait({self._launching})
-        runners = list(self._runners.values())
-        await asyncio.gather(*(runner.child.close() for runner in runners))
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._runners.clear()
+        await asyncio.gather(*(runner.child.close() for runner in self._runners.values()))
+        await asyncio.gather(*self._retirements)
+        for runner in list(self._runners.values()):
+            self._forget(runner)
 
 
 def _human(size: int) -> str:

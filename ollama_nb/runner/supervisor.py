@@ -67,6 +67,11 @@ class _Log:
             self.lines.append(text)
             log.debug("[%s] %s", self._name, text)
 
+    def end(self) -> None:
+        """A dying process may leave its last line without an end."""
+        if self._rest:
+            self.feed(b"\n")
+
     def reason(self) -> str:
         """The line that tells most: llama.cpp's own error, else the last one."""
         for line in reversed(self.lines):
@@ -110,6 +115,7 @@ class Child:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._last_id = 0
         self._closing = False
+        self._refusal = "the process ended while loading"
         self._moved = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[Loaded] = loop.create_future()
@@ -136,7 +142,12 @@ class Child:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.subprocess_exec(
-            lambda: _Protocol(self), sys.executable, "-m", "ollama_nb.runner.worker"
+            # -P: whatever modules lie in the folder that the server runs in, they are not the child's.
+            lambda: _Protocol(self),
+            sys.executable,
+            "-P",
+            "-m",
+            "ollama_nb.runner.worker",
         )
         self._transport = transport
         self._send(self._load)
@@ -151,6 +162,7 @@ class Child:
                     f"timed out waiting for llama runner to start - progress {self.progress:.2f} - {self.log.reason()}"
                 ) from None
         self._loaded.result()
+        self._require_alive()
 
     @property
     def info(self) -> Loaded:
@@ -272,7 +284,8 @@ class Child:
             self._loaded.set_result(message)
             self._moved.set()
         elif isinstance(message, LoadFailed):
-            self._load_failed(message.error)
+            # The process ends after this; only then all that it wrote to its log has been read.
+            self._refusal = message.error
 
     def _answer(self, number: int, answer: Answer) -> None:
         if queue := self._answers.get(number):
@@ -287,14 +300,13 @@ class Child:
         else:
             future.set_result(result)
 
-    def _load_failed(self, what: str) -> None:
+    def _load_failed(self) -> None:
         reason = self.log.reason()
-        detail = reason if reason.startswith("error loading model") else f"{what}: {reason}"
+        detail = reason if reason.startswith("error loading model") else f"{self._refusal}: {reason}"
         error = RunnerError(f"llama runner process has terminated: {detail}", hint=self._last_words())
         self._loaded.set_exception(error)
         # Retrieved here, since nobody waits for a launch that was cancelled.
         self._loaded.exception()
-        self._moved.set()
 
     def _death(self) -> RunnerError:
         return RunnerError(_STOPPED, hint=self._last_words())
@@ -304,13 +316,14 @@ class Child:
         ending = "" if code is None else f"exit status {code}; " if code >= 0 else f"killed by signal {-code}; "
         return f"{ending}last log lines: " + " | ".join(list(self.log.lines)[-5:])
 
-    # -- the end --------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def ended(self) -> None:
         """The process has exited and its pipes are read to the end."""
+        self.log.end()
         self._moved.set()
         if not self._loaded.done():
-            self._load_failed("the process ended while loading")
+            self._load_failed()
         for number in list(self._answers):
             self._answer(number, self._death())
         for number in list(self._calls):

@@ -110,6 +110,8 @@ class _Reader(threading.Thread):
             self._first = message
             self.loaded.set()
             return
+        if self._first is None:
+            raise ValueError("a request came before the server said what to load")
         self.ready.wait()
         if self.model is None or self.batcher is None:
             raise ValueError("a request came before the model was there")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ollama_nb.server.edge import Edge
     from ollama_nb.service.runtime import Runtime
 
-__all__ = ["ApiHandler", "JupyterBase", "ListenerBase", "NotFoundHandler"]
+__all__ = ["ApiHandler", "JupyterBase", "ListenerBase"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,14 @@ TEXT: Final = "text/plain; charset=utf-8"
 _VERBS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-class ApiHandler(web.RequestHandler):
+class _Door(web.RequestHandler):
+    """What a handler asks of the base it stands on."""
+
+    def still_active(self) -> None:
+        """Called at every line of a stream: an answer that takes an hour is an hour of activity."""
+
+
+class ApiHandler(_Door):
     """The mixin's half: bodies, answers, errors. ``runtime`` comes from the route table."""
 
     runtime: Runtime
@@ -46,6 +53,11 @@ class ApiHandler(web.RequestHandler):
     def initialize(self, runtime: Runtime) -> None:
         """Tornado's hook for what the route table passes."""
         self.runtime = runtime
+        # Bodies are JSON whatever a client calls them; curl calls them a form, which Tornado would take apart.
+        self.request.headers.pop("Content-Type", None)
+
+    def compute_etag(self) -> None:
+        """No ETag: Ollama sends none, and hashing a long answer would cost more than sending it."""
 
     def body(self, kind: type[T], name: str | None = None) -> T:
         """The request's JSON as a wire type; raises ``BadRequestError``."""
@@ -62,9 +74,6 @@ class ApiHandler(web.RequestHandler):
         self.set_status(status)
         self.set_header("Content-Type", TEXT)
         self.write(text)
-
-    def still_active(self) -> None:
-        """Called at every line of a stream: an answer that takes an hour is an hour of activity."""
 
     async def serve(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a handler's work; a client that goes away cancels it, an error becomes the reply."""
@@ -85,11 +94,13 @@ class ApiHandler(web.RequestHandler):
         self._gone = True
         if self._work is not None:
             self._work.cancel()
+        super().on_connection_close()
 
-    async def stream(self, items: AsyncGenerator[Any, None]) -> None:
+    async def stream(self, items: AsyncGenerator[Any, None], *, tell_status: bool = False) -> None:
         """NDJSON, one flushed line an item.
 
-        An error before the first line gets a real status; a later one is the last line, ``{"error": ...}``.
+        An error before the first line gets a real status; a later one is the last line, ``{"error": ...}``, with
+        ``"status": 400`` in it where the request is to blame and ``tell_status`` is set, as Ollama's create does.
         """
         try:
             first = await anext(items, None)
@@ -101,7 +112,8 @@ class ApiHandler(web.RequestHandler):
         except OllamaError as error:
             if not self._headers_written:
                 raise
-            await self._line(_error_body(error))
+            status = {"status": int(error.status)} if tell_status and error.status == HTTPStatus.BAD_REQUEST else {}
+            await self._line(_error_body(error) | status)
         except (asyncio.CancelledError, StreamClosedError):
             raise
         except Exception:
@@ -144,7 +156,7 @@ class ApiHandler(web.RequestHandler):
         return method not in (getattr(web.RequestHandler, verb.lower()), getattr(JupyterHandler, verb.lower(), None))
 
 
-class ListenerBase(web.RequestHandler):
+class ListenerBase(_Door):
     """The door of the stand-alone port: open to programs on this machine, closed to web pages of others."""
 
     edge: ClassVar[Edge]
@@ -154,14 +166,15 @@ class ListenerBase(web.RequestHandler):
         self.edge.admit(self)
 
 
-class JupyterBase(JupyterHandler):  # type: ignore[misc]
+class JupyterBase(JupyterHandler, _Door):  # type: ignore[misc]
     """The door inside Jupyter: its identity, its authorizer, its XSRF rules, for every verb."""
 
     auth_resource = "ollama"
+    _acts = False
 
     async def prepare(self) -> None:
         """Let in who Jupyter knows and may do this; 403 for all others, never a redirect to a login page."""
-        await super().prepare(_redirect_to_login=False)
+        await JupyterHandler.prepare(self, _redirect_to_login=False)
         if self.current_user is None:
             raise web.HTTPError(HTTPStatus.FORBIDDEN, "Forbidden: send Jupyter's token as a Bearer key")
         if not self.check_origin():
@@ -172,20 +185,17 @@ class JupyterBase(JupyterHandler):  # type: ignore[misc]
             allowed = await allowed
         if not allowed:
             raise web.HTTPError(HTTPStatus.FORBIDDEN, f"Forbidden: {action} on {self.auth_resource}")
+        self._acts = action == "execute"
+
+    def on_finish(self) -> None:
+        """The end of an answer is activity too; looking on, as a page does that polls, is none."""
+        if self._acts:
+            self.still_active()
+        super().on_finish()
 
     def still_active(self) -> None:
         """Tell the idle culler that somebody is being answered."""
         self.settings["last_activity_times"]["ollama_nb"] = datetime.now(UTC)
-
-
-class NotFoundHandler(ApiHandler):
-    """Every path that is in no route."""
-
-    def prepare_not_found(self) -> None:
-        """Go's router answers so."""
-        self.reply_text("404 page not found", HTTPStatus.NOT_FOUND)
-
-    get = head = post = put = patch = delete = options = prepare_not_found
 
 
 def _error_body(error: OllamaError) -> dict[str, Any]:

@@ -43,11 +43,14 @@ class BlobHandler(ApiHandler):
         connection.set_max_body_size(sys.maxsize)
         try:
             digest = parse_digest(self.path_args[0])
-            if not await asyncio.to_thread(self.runtime.store.blobs.refresh, digest):
+            is_here = await asyncio.to_thread(self.runtime.store.blobs.refresh, digest)
+            if not is_here and not self._gone:  # who has left meanwhile would leave the file behind
                 self._upload = contextlib.ExitStack()
                 self._writer = self._upload.enter_context(self.runtime.store.blobs.writer())
         except OllamaError as error:
             self._refusal = error
+        except OSError as error:
+            self._refusal = _cannot_store(error)
 
     async def data_received(self, chunk: bytes) -> None:
         """A piece of the body; dropped where the blob is there already or the request is refused."""
@@ -57,7 +60,7 @@ class BlobHandler(ApiHandler):
             await asyncio.to_thread(self._writer.write, chunk)
         except (OSError, ValueError) as error:  # ValueError: closed meanwhile, since the client went away
             self._discard()
-            self._refusal = OllamaError(f"cannot store the blob: {error}", hint="is the disk full?")
+            self._refusal = _cannot_store(error)
 
     async def head(self, digest: str) -> None:
         """200 if it is there, 404 if not."""
@@ -75,7 +78,10 @@ class BlobHandler(ApiHandler):
             if self._refusal is not None:
                 raise self._refusal
             if self._writer is not None:
-                await asyncio.to_thread(self._writer.commit, parse_digest(digest))
+                try:
+                    await asyncio.to_thread(self._writer.commit, parse_digest(digest))
+                except OSError as error:
+                    raise _cannot_store(error) from error
                 self.set_status(HTTPStatus.CREATED)
 
         await self.serve(keep)
@@ -93,3 +99,7 @@ class BlobHandler(ApiHandler):
     def _discard(self) -> None:
         self._writer = None
         self._upload.close()
+
+
+def _cannot_store(error: Exception) -> OllamaError:
+    return OllamaError(f"cannot store the blob: {error}", hint="is the disk full?")

@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 MAX_BODY: Final = 256 << 20
 """Bytes of a JSON body: room for images in base64. Blobs are streamed and not bounded by this."""
 IDLE_TIMEOUT: Final = 3600.0
-HEADER_TIMEOUT: Final = 30.0
 
 
 @dataclass

@@ -149,7 +149,7 @@ class CreateHandler(ApiHandler):
         request = self.body(CreateRequest)
         steps = create.create(self.runtime, request)
         if request.stream:
-            await self.stream(steps)
+            await self.stream(steps, tell_status=True)
             return
         async with contextlib.aclosing(steps):
             last = [step async for step in steps][-1]

@@ -55,6 +55,8 @@ class ServerProcess:
         with contextlib.ExitStack() as stack:
             stack.callback(os.environ.pop, ADDRESS_VARIABLE, None)
             listener, self.listener = self.listener, None
+            if listener is not None:
+                listener.server.stop()
             await self.runtime.close()
             if listener is not None:
                 await listener.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ollama_nb.server import blobs, native
-from ollama_nb.server.base import ApiHandler, NotFoundHandler
+from ollama_nb.server.base import ApiHandler
 
 if TYPE_CHECKING:
     from tornado import web
@@ -42,6 +44,33 @@ class _RedirectSlash(ApiHandler):
     get = head = post = put = patch = delete = redirect_back
 
 
+class _Elsewhere(ApiHandler):
+    """Every path that is in no route: the clean form of one with ``//`` or dots, as Go's router cleans it, or 404."""
+
+    def answer(self) -> None:
+        """301 to the clean path, else Go's text."""
+        path, _question, query = (self.request.uri or "").partition("?")
+        clean = _clean(path)
+        if clean == path:
+            self.reply_text("404 page not found", HTTPStatus.NOT_FOUND)
+        else:
+            self.redirect(clean + (f"?{query}" if query else ""), status=HTTPStatus.MOVED_PERMANENTLY)
+
+    get = head = post = put = patch = delete = options = answer
+
+
+def _clean(path: str) -> str:
+    """A path without empty and dot segments, its last slash kept.
+
+    It begins with exactly one slash, and browsers take a backslash for another one: so a redirect to it never
+    leaves this server.
+    """
+    clean = "/" + posixpath.normpath(path).lstrip("/")
+    if path.endswith("/") and clean != "/":
+        clean += "/"
+    return clean.replace("\\", "%5C")
+
+
 def mount(base: type[web.RequestHandler], runtime: Runtime, prefix: str = "") -> list[tuple[str, type, dict[str, Any]]]:
     """The table as Tornado's rules, every handler standing on ``base``; paths begin with ``prefix``."""
     keywords = {"runtime": runtime}
@@ -50,7 +79,7 @@ def mount(base: type[web.RequestHandler], runtime: Runtime, prefix: str = "") ->
         rules.append((f"{prefix}{path}", _on(handler, base), keywords))
         if path != "/":
             rules.append((f"{prefix}{path}/", _on(_RedirectSlash, base), keywords))
-    rules.append((f"{prefix}/.*", _on(NotFoundHandler, base), keywords))
+    rules.append((f"{prefix}/.*", _on(_Elsewhere, base), keywords))
     return rules
 
 

@@ -43,7 +43,7 @@ async def create(runtime: Runtime, request: CreateRequest) -> AsyncGenerator[Pro
             yield Progress(status=step)
     finally:
         # A thread cannot be called off; what it writes is complete or not listed, so it may end by itself.
-        await asyncio.shield(asyncio.wait({work}))
+        await asyncio.shield(asyncio.gather(work, return_exceptions=True))
     await work
     yield Progress(status="success")
 

@@ -207,7 +207,7 @@ async def _lease(runtime: Runtime, work: _Work) -> AsyncGenerator[Runner, None]:
 async def _render(resolved: ResolvedModel, runner: Runner, conversation: list[Message]) -> str:
     """Templates come from anywhere and may be slow: they run beside the loop."""
     adds_bos = runner.child.info.adds_bos
-    return await asyncio.to_thread(render_prompt, resolved.template, conversation, adds_bos=adds_bos)
+    return await asyncio.to_thread(lambda: render_prompt(resolved.template, conversation, adds_bos=adds_bos))
 
 
 async def _generate_prompt(resolved: ResolvedModel, runner: Runner, request: GenerateRequest) -> str:

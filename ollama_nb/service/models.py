@@ -10,7 +10,7 @@ from ollama_nb.gguf.reader import GgufArray, Header
 from ollama_nb.service.resolve import header_of, resolve
 from ollama_nb.store.modelfile import print_modelfile, print_parameters
 from ollama_nb.wire.durations import format_rfc3339
-from ollama_nb.wire.errors import BadRequestError, NotFoundError
+from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
 from ollama_nb.wire.names import InvalidNameError, Name, parse_name
 from ollama_nb.wire.native import (
     CopyRequest,
@@ -59,8 +59,8 @@ async def list_running(runtime: Runtime) -> ProcessResponse:
         name = parse_name(runner.spec.name)
         try:
             stored = await asyncio.to_thread(runtime.store.get, name)
-        except NotFoundError:
-            continue  # deleted while loaded: it is no model any more, only memory that will soon be free
+        except OllamaError:
+            continue  # deleted or damaged while loaded: it is no model any more, only memory that will soon be free
         models.append(
             RunningModel(
                 name=name.short,
@@ -81,7 +81,10 @@ async def show(runtime: Runtime, request: ShowRequest) -> ShowResponse:
     text = request.model or request.name
     if not text:
         raise BadRequestError("model is required")
-    resolved = await resolve(runtime, _existing_name(text))
+    try:
+        resolved = await resolve(runtime, parse_name(text))
+    except (InvalidNameError, NotFoundError) as error:  # a name that cannot be is answered as one that is not there
+        raise NotFoundError(f"model '{text}' not found") from error
     stored = resolved.stored
     if request.system:
         stored = replace(stored, system=request.system)
@@ -101,14 +104,6 @@ async def show(runtime: Runtime, request: ShowRequest) -> ShowResponse:
         capabilities=resolved.capabilities,
         modified_at=format_rfc3339(stored.modified_ns, local=True),
     )
-
-
-def _existing_name(text: str) -> Name:
-    """A name that has to exist: one that cannot is answered as one that does not."""
-    try:
-        return parse_name(text)
-    except InvalidNameError as error:
-        raise NotFoundError(f"model '{text}' not found") from error
 
 
 def _details(config: ModelConfig) -> ModelDetails:
@@ -149,12 +144,12 @@ async def delete(runtime: Runtime, request: DeleteRequest) -> None:
     text = request.model or request.name
     name = _named(text, f'name "{text}" is invalid')
     try:
-        stored = await asyncio.to_thread(runtime.store.get, name)
         await asyncio.to_thread(runtime.store.delete, name)
     except NotFoundError as error:
         raise NotFoundError(f"model '{text}' not found") from error
-    if stored.model_path is not None and not stored.model_path.exists():
-        runtime.scheduler.unload(str(stored.model_path))
+    for runner in runtime.scheduler.runners():
+        if parse_name(runner.spec.name).is_same(name):
+            runtime.scheduler.unload(runner.spec.path)
 
 
 def _named(text: str, message: str) -> Name:

@@ -56,7 +56,11 @@ class ResolvedModel:
     stored: StoredModel
     path: Path
     header: Header
-    template: ChatTemplate | None
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, compiled when it is first used; raises ``OllamaError`` for a broken one."""
+        return _template_of(self.path)
 
     @property
     def capabilities(self) -> list[str]:
@@ -107,5 +111,4 @@ def _resolve(runtime: Runtime, name: Name) -> ResolvedModel:
         raise OllamaError(f"model '{name.short}' has no weights", hint="create it again from a GGUF file")
     if not stored.model_path.exists():
         raise NotFoundError(f"model '{name.short}' not found", hint="its weights are missing from the store")
-    header = header_of(stored.model_path)
-    return ResolvedModel(stored, stored.model_path, header, _template_of(stored.model_path))
+    return ResolvedModel(stored, stored.model_path, header_of(stored.model_path))

@@ -7,8 +7,12 @@ programs compare them. Which fields a request has is left to ``native``.
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import re
+import types
+import typing
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -29,14 +33,7 @@ _ESCAPES: Final = (
     ("\u2028".encode(), b"\\u2028"),
     ("\u2029".encode(), b"\\u2029"),
 )
-_GO_TYPES: Final = {
-    "str": "string",
-    "int": "int",
-    "float": "float64",
-    "bool": "bool",
-    "array": "[]interface {}",
-    "object": "map[string]interface {}",
-}
+_GO_TYPES: Final = {str: "string", int: "int", float: "float64", bool: "bool"}
 _JSON_KINDS: Final = {
     "str": "string",
     "int": "number",
@@ -45,16 +42,47 @@ _JSON_KINDS: Final = {
     "array": "array",
     "object": "object",
 }
-_MISMATCH: Final = re.compile(r"Expected `([^`]*)`, got `([^`]*)`(?: - at `\$?\.?([^`]*)`)?")
+_MISMATCH: Final = re.compile(r"Expected `[^`]*`, got `([^`]*)`(?: - at `\$?\.?([^`]*)`)?")
+_STEP: Final = re.compile(r"([^.\[\]]+)|\[[^\]]*\]")
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]]', re.DOTALL)
+_LITERALS: Final = ("true", "false", "null", "-")
+_INT_DIGITS: Final = 19
+"""Numbers of 64 bits have no more; of longer ones Go only needs the magnitude."""
+
 _encoder = msgspec.json.Encoder()
 
 
 def _refuse_constant(name: str) -> None:
     """NaN and Infinity, which Python would take."""
+    if name.startswith("-"):
+        raise BadRequestError("invalid character 'I' in numeric literal")
     raise BadRequestError(f"invalid character '{name[0]}' looking for beginning of value")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+def _parse_int(text: str) -> int | float:
+    value = int(text) if len(text) <= _INT_DIGITS + 1 else 1 << 63
+    return value if -(1 << 63) <= value < 1 << 63 else _parse_float(text)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise BadRequestError(f"json: cannot unmarshal number {text[:40]} into Go value of type float64")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last of equal keys, at the place of the last: keys that differ by case only are told apart later."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found.pop(key, None)
+        found[key] = value
+    return found
+
+
+_decoder = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_int=_parse_int, parse_float=_parse_float, object_pairs_hook=_object
+)
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 - anything that msgspec can write
@@ -89,10 +117,12 @@ def decode(body: bytes, kind: type[T], name: str) -> T:
             hint="the body must be a JSON object",
         )
     _check_depth(value)
+    if "\\ud" in text or "\\uD" in text:
+        value = _whole_characters(value)
     try:
         return msgspec.convert(_fold(value, kind), kind)
     except msgspec.ValidationError as error:
-        raise BadRequestError(_type_error(str(error), name)) from error
+        raise BadRequestError(_type_error(str(error), kind, name)) from error
 
 
 def _fold(value: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -112,7 +142,23 @@ def _fold_nested(item: Any, annotation: Any) -> Any:  # noqa: ANN401 - any JSON 
     inner = next((part for part in arguments if isinstance(part, type) and issubclass(part, msgspec.Struct)), None)
     if inner is None or not isinstance(item, list):
         return item
-    return [_fold(element, inner) if isinstance(element, dict) else element for element in item]
+    return [_fold(element, inner) if isinstance(element, dict) else element for element in _without_nulls(item)]
+
+
+def _without_nulls(items: list[Any]) -> list[Any]:
+    """A null in a list of objects is an object without fields."""
+    return [{} if item is None else item for item in items]
+
+
+def _whole_characters(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Every half of a surrogate pair, which is no character, as U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole_characters(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole_characters(key): _whole_characters(item) for key, item in value.items()}
+    return value
 
 
 def _check_depth(value: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -136,10 +182,15 @@ def _kind_of(value: object) -> str:
 
 def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
     position = error.pos
-    if error.msg.startswith("Unterminated string") or position >= len(text.rstrip()):
+    rest = text[position:].rstrip()
+    if not rest or error.msg.startswith("Unterminated string") or rest in _beginnings():
         return "unexpected EOF"
-    character = text[position]
-    if error.msg.startswith("Expecting property name"):
+    character = rest[0]
+    if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 points at the comma, Go at what follows
+        character = rest[1:].lstrip()[:1]
+        in_object = character == "}"
+        where = "looking for beginning of object key string" if in_object else "looking for beginning of value"
+    elif error.msg.startswith("Expecting property name"):
         where = "looking for beginning of object key string"
     elif error.msg.startswith("Expecting ':'"):
         where = "after object key"
@@ -147,11 +198,27 @@ def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
         where = "after object key:value pair" if _inside_object(text[:position]) else "after array element"
     elif error.msg.startswith("Invalid control character"):
         where = "in string literal"
+    elif error.msg.startswith("Invalid \\u"):
+        return _hexadecimal_error(text, position)
     elif error.msg.startswith("Invalid \\"):
-        character, where = text[min(position + 1, len(text) - 1)], "in string escape code"
+        character, where = rest[1:2] or rest, "in string escape code"
     else:
         where = "looking for beginning of value"
     return f"invalid character {_quoted(character)} {where}"
+
+
+@functools.cache
+def _beginnings() -> frozenset[str]:
+    """What a literal looks like that the end of the text cut off."""
+    return frozenset(word[:length] for word in _LITERALS for length in range(1, len(word) + (word == "-")))
+
+
+def _hexadecimal_error(text: str, position: int) -> str:
+    digits = text[text.rfind("\\u", 0, position + 2) + 2 :]
+    wrong = digits.lstrip("0123456789abcdefABCDEF")
+    if not wrong:
+        return "unexpected EOF"
+    return f"invalid character {_quoted(wrong[0])} in \\u hexadecimal character escape"
 
 
 def _quoted(character: str) -> str:
@@ -163,29 +230,53 @@ def _quoted(character: str) -> str:
 def _inside_object(text: str) -> bool:
     """Whether the innermost bracket that is open at the end of ``text`` is a brace."""
     opened: list[str] = []
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            in_string = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            in_string = True
-        elif character in "{[":
-            opened.append(character)
-        elif character in "}]" and opened:
+    for match in _TOKEN.finditer(text):
+        part = match.group()
+        if part in "{[":
+            opened.append(part)
+        elif part in "}]" and opened:
             opened.pop()
-    return bool(opened) and opened[-1] == "{"
+    return opened[-1:] == ["{"]
 
 
-def _type_error(message: str, name: str) -> str:
+def _type_error(message: str, kind: type, name: str) -> str:
     match = _MISMATCH.search(message)
     if match is None:
         return f"json: {message[:1].lower()}{message[1:]}"
-    expected, got, path = match.groups()
-    wanted = next((part for part in expected.split(" | ") if part != "null"), expected)
-    field = re.sub(r"\[[^\]]*\]", "", path or "")
+    got, path = match.groups()
+    steps = [step.group(1) for step in _STEP.finditer(path or "")]
+    field = ".".join(step for step in steps if step)
     place = f"{name}.{field}" if field else name
     return (
         f"json: cannot unmarshal {_JSON_KINDS.get(got, got)} into Go struct field {place} "
-        f"of type {_GO_TYPES.get(wanted, wanted)}"
+        f"of type {_go_type(_annotation(kind, steps))}"
     )
+
+
+def _annotation(annotation: Any, steps: list[str | None]) -> Any:  # noqa: ANN401 - annotations have no type
+    """The type at the end of a path: a step is a field's name, or None for an element of a list or map."""
+    for step in steps:
+        if step is None:
+            annotation = typing.get_args(_given(annotation))[-1]
+        else:
+            fields = {field.encode_name: field.type for field in msgspec.structs.fields(annotation)}
+            annotation = fields[step]
+    return _given(annotation)
+
+
+def _given(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no type
+    """The first type of a union: null is no type of its own in Go."""
+    is_union = isinstance(annotation, types.UnionType)
+    return typing.get_args(annotation)[0] if is_union else annotation
+
+
+def _go_type(annotation: Any) -> str:  # noqa: ANN401 - annotations have no type
+    """What Go calls a type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is list:
+        return f"[]{_go_type(arguments[0])}"
+    if origin is dict:
+        return f"map[string]{_go_type(arguments[1])}"
+    if annotation is Any:
+        return "interface {}"
+    return _GO_TYPES.get(annotation) or f"api.{annotation.__name__}"

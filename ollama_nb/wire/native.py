@@ -42,6 +42,10 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
     tool_calls: list[dict[str, Any]] = []
     tool_name: str = ""
 
+    def __post_init__(self) -> None:
+        """Roles are in small letters, however a client writes them."""
+        self.role = self.role.lower()
+
 
 class AnswerMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The model's part of a chat response; role and content are always said."""

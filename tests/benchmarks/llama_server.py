@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import xllamacpp
+import xllamacpp  # type: ignore[import-untyped]
 
 __all__ = ["main"]
 

@@ -1,4 +1,7 @@
-"""The other side: llama.cpp's own server in a process of its own, with the same model, threads, context and samplers."""
+"""The other side: llama.cpp's own server in a process of its own.
+
+Model, threads, context, batch, samplers and the reuse of prompts are the same as on ours.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import hashlib
 import threading
 from pathlib import Path
@@ -28,6 +29,7 @@ def shell(server, monkeypatch):
     load_ipython_extension(shell)
     yield shell
     shell.atexit_operations()
+    atexit.unregister(shell.atexit_operations)
 
 
 def run(shell, source):

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from http_calls import client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import httpx2
+
+    from ollama_nb.client import LocalServer
+
+
+@pytest.fixture(scope="session")
+def api(server: LocalServer) -> Iterator[httpx2.Client]:
+    """The shared server, which tests only ask."""
+    with client(server.url) as calls:
+        yield calls
+
+
+@pytest.fixture(scope="session")
+def workshop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the workshop works."""
+    return tmp_path_factory.mktemp("workshop")
+
+
+@pytest.fixture(scope="session")
+def workshop_store(workshop_folder: Path) -> Path:
+    """The workshop's store."""
+    return workshop_folder / "models"
+
+
+@pytest.fixture(scope="session")
+def workshop(workshop_folder: Path, start: Callable[..., LocalServer]) -> Iterator[LocalServer]:
+    """A server whose models and blobs tests may change; each under names of its own."""
+    with start(workshop_folder) as running:
+        yield running
+        assert "Traceback" not in running.log_tail()
+
+
+@pytest.fixture(scope="session")
+def bench(workshop: LocalServer) -> Iterator[httpx2.Client]:
+    """Calls to the workshop."""
+    with client(workshop.url) as calls:
+        yield calls
