@@ -15,7 +15,14 @@ from samples import SMOLLM2
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ollama_nb.client import LocalServer
+
 MODEL: Final = SMOLLM2
+OPTIONS: Final = {"temperature": 0, "num_predict": 8, "num_thread": 1}
+"""A short answer, always the same. llama.cpp's threads wait for each other spinning, which is slow beside other work;
+one thread is not, and whoever changes the number causes a reload."""
+
+LOAD: Final = {"model": MODEL, "options": OPTIONS}
 _PATIENCE: Final = 60.0
 
 
@@ -34,7 +41,7 @@ def question(text: str, **options: Any) -> dict[str, Any]:
     return {
         "model": MODEL,
         "messages": [{"role": "user", "content": text}],
-        "options": {"temperature": 0, "num_predict": 8, **options},
+        "options": {**OPTIONS, **options},
     }
 
 
@@ -76,11 +83,21 @@ def exchange(url: str, data: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def received_lines(connection: socket.socket) -> Iterator[dict[str, Any]]:
-    """The NDJSON objects of an answer in chunks, as they come."""
+    """The NDJSON objects of an answer in chunks, as they come; ends with the answer, not with the connection."""
     with connection.makefile("rb") as file:
         for line in file:
+            if line == b"0\r\n":
+                return
             if line.startswith(b"{"):
                 yield json.loads(line)
+
+
+def complaints(server: LocalServer) -> list[str]:
+    """What a server wrote that nobody should have to read: traces, and tasks that nobody waited for."""
+    server._log.seek(0)
+    log = server._log.read().decode()
+    signs = ("Traceback", "never retrieved", "was destroyed", "never awaited", "Exception in ", "Uncaught")
+    return [line for line in log.splitlines() if any(sign in line for sign in signs)]
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:

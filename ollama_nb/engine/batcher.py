@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class ComputingModel(Protocol):
-    """What the loop needs of a model; ``engine.model.Model`` is the real one."""
+    """What the loop needs of a model; ``engine.model.Model`` is the real one. ``num_batch`` is at least ``num_seq``."""
 
     num_ctx: int
     num_batch: int
@@ -235,17 +235,14 @@ class Batcher:
     def _build(self) -> list[tuple[Sequence, int, int]]:
         """Fill the batch: every answer's next token first, then prompts, from another one at each step.
 
-        Where the answers alone fill it, prompts take their turn among them: nobody waits for another's end.
-        Returns (sequence, tokens taken, row of the last one).
+        A batch has a row for each sequence, so that answers leave at least one to a prompt. Returns (sequence, tokens taken, row of the last one).
         """
         self._batch.clear()
         self._turn += 1
         rows = []
         start = self._turn % len(self._running)
         order = self._running[start:] + self._running[:start]
-        if sum(not sequence.prefilling for sequence in order) < self._batch.capacity:
-            order.sort(key=lambda sequence: sequence.prefilling)
-        for sequence in order:
+        for sequence in sorted(order, key=lambda item: item.prefilling):
             self._make_room(sequence)
             count = min(len(sequence.pending), self._batch.room)
             if not count:

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
+from ollama_nb.engine.threads import ThreadGovernor
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -120,8 +122,10 @@ class Model:
         self.size: int = lib.llama_model_size(self._model)
         self.adds_bos: bool = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.num_ctx = min(load.num_ctx, self.num_ctx_train) if self.num_ctx_train > 0 else load.num_ctx
-        self.num_batch = max(1, min(load.num_batch, self.num_ctx * load.num_seq))
+        # A row for every sequence: llama.cpp aborts the process where a batch is smaller than that.
+        self.num_batch = max(load.num_seq, min(load.num_batch, self.num_ctx * load.num_seq))
         self.num_thread = load.num_thread or _physical_cores()
+        self._governor = None if load.num_thread else ThreadGovernor(self.num_thread)
         self._context = self._make_context(load)
         self._memory = lib.llama_get_memory(self._context)
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
@@ -247,7 +251,12 @@ class Model:
     def decode(self, batch: Batch) -> None:
         """Compute a batch. Raises ``NoCacheSpaceError``, ``AbortedError`` or ``DecodeError``."""
         batch.struct.n_tokens = batch.size
-        status = lib.llama_decode(self._context, batch.struct)
+        if self._governor is None:
+            status = lib.llama_decode(self._context, batch.struct)
+        else:
+            self._governor.begin()
+            status = lib.llama_decode(self._context, batch.struct)
+            self._set_threads(self._governor.end())
         if status == 0:
             return
         if status == 1:
@@ -266,10 +275,10 @@ class Model:
         logits: npt.NDArray[np.float32] = np.frombuffer(buffer, dtype=np.float32)
         return logits
 
-    def set_threads(self, count: int) -> None:
-        """Compute with ``count`` threads from the next decode on."""
-        self.num_thread = count
-        lib.llama_set_n_threads(self._context, count, count)
+    def _set_threads(self, count: int) -> None:
+        if count != self.num_thread:
+            self.num_thread = count
+            lib.llama_set_n_threads(self._context, count, count)
 
     # -- cache --------------------------------------------------------------------------------------------------
 

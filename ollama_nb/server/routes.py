@@ -79,7 +79,8 @@ def mount(base: type[web.RequestHandler], runtime: Runtime, prefix: str = "") ->
         rules.append((f"{prefix}{path}", _on(handler, base), keywords))
         if path != "/":
             rules.append((f"{prefix}{path}/", _on(_RedirectSlash, base), keywords))
-    rules.append((f"{prefix}/.*", _on(_Elsewhere, base), keywords))
+    # A port of its own has nothing else on it, so there every request comes through the door, ``OPTIONS *`` too.
+    rules.append((f"{prefix}/.*" if prefix else ".*", _on(_Elsewhere, base), keywords))
     return rules
 
 

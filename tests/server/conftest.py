@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from http_calls import client
+from http_calls import client, complaints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ def api(server: LocalServer) -> Iterator[httpx2.Client]:
     """The shared server, which tests only ask."""
     with client(server.url) as calls:
         yield calls
+    assert not complaints(server)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def workshop(workshop_folder: Path, start: Callable[..., LocalServer]) -> Iterat
     """A server whose models and blobs tests may change; each under names of its own."""
     with start(workshop_folder) as running:
         yield running
-        assert "Traceback" not in running.log_tail()
+        assert not complaints(running)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 from gguf_files import gguf_bytes
-from http_calls import MODEL, client, lines, until
+from http_calls import MODEL, OPTIONS, client, lines, until
 from samples import SMOLLM2_SHA256
 
 from ollama_nb import __version__
@@ -39,7 +39,7 @@ def names(bench):
 
 
 def answer(bench, name, prompt="Hello!", **fields):
-    options = {"temperature": 0, "num_predict": 8, **fields.pop("options", {})}
+    options = {**OPTIONS, **fields.pop("options", {})}
     response = bench.post(
         "/api/generate", json={"model": name, "prompt": prompt, "stream": False, "options": options, **fields}
     )
@@ -71,10 +71,9 @@ def test_the_list_tells_what_ollamas_list_tells(api):
 
 def test_an_empty_store_is_an_empty_list(tmp_path, start):
     (tmp_path / "models").mkdir()
-    with start(tmp_path) as server:
-        with client(server.url) as calls:
-            assert calls.get("/api/tags").content == b'{"models":[]}'
-            assert calls.get("/api/ps").content == b'{"models":[]}'
+    with start(tmp_path) as server, client(server.url) as calls:
+        assert calls.get("/api/tags").content == b'{"models":[]}'
+        assert calls.get("/api/ps").content == b'{"models":[]}'
 
 
 @pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags"])
@@ -257,10 +256,9 @@ def test_a_models_messages_come_before_the_requests(bench):
     shown = made(bench, "history", messages=said)
     assert shown["messages"] == [{**said[0], "role": "user"}, said[1]]
     question = {"role": "user", "content": "What is my name?"}
-    options = {"temperature": 0, "num_predict": 8}
 
     def chat(model, messages):
-        body = {"model": model, "messages": messages, "stream": False, "options": options}
+        body = {"model": model, "messages": messages, "stream": False, "options": OPTIONS}
         return bench.post("/api/chat", json=body).json()
 
     remembered, told = chat("history", [question]), chat(MODEL, [*said, question])

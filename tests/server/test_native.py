@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from http_calls import MODEL, lines, question, until
+from http_calls import LOAD, MODEL, OPTIONS, lines, question, until
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 COUNTS = ["total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"]
@@ -12,14 +12,14 @@ FULL_NAME = "registry.ollama.ai/library/smollm2:135m"
 
 
 def generated(api, **fields):
-    options = {"temperature": 0, "num_predict": 8, **fields.pop("options", {})}
+    options = {**OPTIONS, **fields.pop("options", {})}
     return api.post("/api/generate", json={"model": MODEL, "stream": False, "options": options, **fields})
 
 
 def chatted(api, *contents, **fields):
     roles = ["user", "assistant"] * len(contents)
     messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
-    options = {"temperature": 0, "num_predict": 8, **fields.pop("options", {})}
+    options = {**OPTIONS, **fields.pop("options", {})}
     return api.post(
         "/api/chat", json={"model": MODEL, "stream": False, "messages": messages, "options": options, **fields}
     )
@@ -46,9 +46,7 @@ def test_a_chat_streams_one_line_a_piece_and_a_final_one(api):
 
 
 def test_a_generate_streams_one_line_a_piece_and_a_final_one(api):
-    response = api.post(
-        "/api/generate", json={"model": MODEL, "prompt": "Say hello.", "options": {"num_predict": 8, "temperature": 0}}
-    )
+    response = api.post("/api/generate", json={"model": MODEL, "prompt": "Say hello.", "options": OPTIONS})
     *pieces, last = lines(response)
     assert response.headers["content-type"] == "application/x-ndjson"
     for piece in pieces:
@@ -71,7 +69,7 @@ def test_a_single_chat_is_the_stream_in_one_object(api):
 
 
 def test_a_single_generate_is_the_stream_in_one_object(api):
-    request = {"model": MODEL, "prompt": "Say hello.", "options": {"num_predict": 8, "temperature": 0}}
+    request = {"model": MODEL, "prompt": "Say hello.", "options": OPTIONS}
     *pieces, last = lines(api.post("/api/generate", json=request))
     single = api.post("/api/generate", json={**request, "stream": False}).json()
     assert list(single) == list(last)
@@ -113,8 +111,7 @@ def test_a_form_content_type_as_curl_sends_it_makes_no_difference(api):
 
 def test_keys_match_in_any_case_and_roles_too(api):
     body = {"Model": MODEL, "STREAM": False, "Messages": [{"ROLE": "User", "content": "Hi"}]}
-    options = {"temperature": 0, "num_predict": 8}
-    shouted = api.post("/api/chat", json={**body, "Options": options}).json()
+    shouted = api.post("/api/chat", json={**body, "Options": OPTIONS}).json()
     assert shouted["message"] == chatted(api, "Hi").json()["message"]
 
 
@@ -126,7 +123,7 @@ def test_keys_match_in_any_case_and_roles_too(api):
     [("/api/generate", {"response": ""}), ("/api/chat", {"message": {"role": "assistant", "content": ""}})],
 )
 def test_asking_nothing_loads_the_model(bench, path, said):
-    response = bench.post(path, json={"model": MODEL})
+    response = bench.post(path, json=LOAD)
     answer = response.json()
     created = answer.pop("created_at")
     assert answer == {"model": MODEL, **said, "done": True, "done_reason": "load"}
@@ -146,7 +143,7 @@ def test_asking_nothing_to_be_kept_alive_for_no_time_unloads_the_model(bench, pa
 
 
 def test_an_unloaded_model_is_gone_and_comes_back_when_asked(bench):
-    bench.post("/api/generate", json={"model": MODEL})
+    bench.post("/api/generate", json=LOAD)
     bench.post("/api/generate", json={"model": MODEL, "keep_alive": 0})
     until(lambda: not bench.get("/api/ps").json()["models"], "the model to be gone")
     answer = generated(bench, prompt="Hi")

@@ -1,0 +1,638 @@
+"""The loop that computes all answers together, on the real model: nobody's answer depends on anybody else's.
+
+``Watched`` stands around the real model to count, to change one property, or to fail on demand; what is computed
+is always llama.cpp's.
+"""
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ollama_nb.engine.batcher import Batcher, Tokenized
+from ollama_nb.engine.model import AbortedError, Batch, DecodeError, Model
+from ollama_nb.runner.messages import Failed, Finish, Generate, Sampling, Step
+
+GREEDY = Sampling(temperature=0, repeat_penalty=1.0)
+QUESTIONS = [
+    "Why is the sky blue?",
+    "Name three colours.",
+    "What is two plus two?",
+    "Tell me about cats.",
+    "Who wrote Hamlet?",
+    "Count to five.",
+    "What is bread made of?",
+    "Say hello.",
+]
+TINY_MARGIN = 0.5
+"""Kernels for one row and for several round differently, and weights of four bits show it: below this difference of
+two logits, either token may be the likeliest."""
+
+
+def chat(question: str) -> str:
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+class Watched:
+    """A model that notes the size of every batch; ``fail`` raises in place of decodes, from a list."""
+
+    def __init__(self, model: Model, **changed: Any) -> None:
+        self._model = model
+        self.sizes: list[int] = []
+        self.aborted = 0
+        self.fail: list[Exception | None] = []
+        for name, value in changed.items():
+            setattr(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def decode(self, batch: Batch) -> None:
+        self.sizes.append(batch.size)
+        error = self.fail.pop(0) if self.fail else None
+        if error is not None:
+            raise error
+        try:
+            self._model.decode(batch)
+        except AbortedError:
+            self.aborted += 1
+            raise
+
+
+class ForgetsAll(Watched):
+    """Recurrent models cannot drop a part of what they have read; no small one can be had, so SmolLM2 acts as one."""
+
+    def forget(self, sequence: int, start: int, end: int = -1) -> bool:
+        if 0 < start < self._model.cached_end(sequence) or end > 0:
+            return False
+        return self._model.forget(sequence, start, end)
+
+
+@dataclass
+class Bench:
+    """A batcher whose steps the test takes one by one, and all that it has sent."""
+
+    model: Any
+    num_seq: int
+    text: dict[int, str] = field(default_factory=dict)
+    finished: dict[int, Finish] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    first: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.batcher = Batcher(self.model, self.num_seq, self.receive)
+        self._ids = itertools.count(1)
+
+    def receive(self, message: Step | Failed) -> None:
+        if isinstance(message, Failed):
+            assert message.id not in self.finished
+            self.failed[message.id] = message.error
+            return
+        for piece in message.pieces:
+            assert piece.text
+            assert piece.id not in self.finished
+            if piece.id not in self.text:
+                self.first.append(piece.id)
+            self.text[piece.id] = self.text.get(piece.id, "") + piece.text
+        for finish in message.finished:
+            assert finish.id not in self.finished
+            self.finished[finish.id] = finish
+
+    def submit(self, prompt: str | list[int], **fields: Any) -> int:
+        number = next(self._ids)
+        tokens = self.model.tokenize(prompt, add_special=True) if isinstance(prompt, str) else prompt
+        options = {"num_predict": 6, "sampling": GREEDY, **fields}
+        request = Generate(id=number, prompt="", **options)
+        self.batcher.submit(Tokenized(request, tokens, time.monotonic_ns()))
+        return number
+
+    def step(self) -> None:
+        """What ``run`` does once, and then a look at the books: slots and cache agree after every step."""
+        batcher = self.batcher
+        self.model.clear_abort()
+        batcher._receive()
+        batcher._admit()
+        if batcher._running:
+            batcher.step()
+        self.check()
+
+    def check(self) -> None:
+        running = {sequence.slot.id: sequence for sequence in self.batcher._running}
+        for slot in self.batcher._slots:
+            assert slot.busy == (slot.id in running)
+            assert self.model.cached_end(slot.id) == len(slot.tokens) <= self.model.num_ctx
+        for sequence in running.values():
+            assert sequence.pending
+            assert len(sequence.slot.tokens) + len(sequence.pending) <= self.model.num_ctx + 1
+
+    def finish(self) -> None:
+        """Step until nothing is left to do."""
+        batcher = self.batcher
+        while batcher._running or batcher._waiting or not batcher._inbox.empty():
+            self.step()
+
+    def answer(self, prompt: str | list[int], **fields: Any) -> tuple[str, Finish]:
+        number = self.submit(prompt, **fields)
+        self.finish()
+        return self.text.get(number, ""), self.finished[number]
+
+    @property
+    def slots(self) -> list[list[int]]:
+        return [slot.tokens for slot in self.batcher._slots]
+
+
+@pytest.fixture
+def bench(load):
+    """``bench(num_ctx, num_seq, num_batch)``: a batcher on an empty cache."""
+
+    def make(num_ctx=256, num_seq=4, num_batch=64, *, wrapper=Watched, **changed) -> Bench:
+        return Bench(wrapper(load(num_ctx, num_seq, num_batch), **changed), num_seq)
+
+    return make
+
+
+def margins(model: Model, prompt: list[int], answer: list[int]) -> list[float]:
+    """How much likelier than the next best each token of a greedy answer was."""
+    model.forget(0, 0)
+    batch = Batch(model.num_batch)
+    found = []
+    for chunk in [prompt, *([token] for token in answer)]:
+        batch.clear()
+        row = batch.add(chunk, model.cached_end(0), 0, logits=True)
+        model.decode(batch)
+        second, first = np.sort(model.logits(row))[-2:]
+        found.append(float(first - second))
+    return found
+
+
+def assert_same_or_a_close_call(model: Model, prompt: str, one: str, other: str) -> None:
+    """Two greedy answers agree, at least up to a token that was hardly likelier than another."""
+    if one == other:
+        return
+    tokens = [model.tokenize(text, add_special=False) for text in (one, other)]
+    same = next(index for index, (a, b) in enumerate(itertools.zip_longest(*tokens)) if a != b)
+    margin = margins(model, model.tokenize(prompt, add_special=True), tokens[0][:same])[-1]
+    assert margin < TINY_MARGIN, f"{one!r} and {other!r} differ where the margin is {margin}"
+
+
+# -- answers together ----------------------------------------------------------------------------------------------
+
+
+def test_eight_answers_at_once_are_the_eight_answers_alone(bench, load):
+    prompts = [chat(question) for question in QUESTIONS]
+    together = bench(256, 8, 64)
+    numbers = [together.submit(prompt) for prompt in prompts]
+    together.finish()
+    assert sorted(together.finished) == numbers
+    for number, prompt in zip(numbers, prompts, strict=True):
+        alone, finish = bench(256, 8, 64).answer(prompt)
+        assert_same_or_a_close_call(load(256, 8, 64), prompt, alone, together.text[number])
+        assert together.finished[number].prompt_count == finish.prompt_count
+    assert len({together.text[number] for number in numbers}) == 8
+
+
+def test_more_requests_than_slots_are_answered_in_turn(bench):
+    crowd = bench(256, 4, 64)
+    numbers = [crowd.submit(chat(question), num_predict=2) for question in QUESTIONS]
+    crowd.finish()
+    assert sorted(crowd.finished) == numbers
+    assert sorted(crowd.first[:4]) == numbers[:4]
+
+
+def test_all_running_answers_share_a_decode(bench):
+    four = bench()
+    for question in QUESTIONS[:4]:
+        four.submit(chat(question), num_predict=5)
+    four.finish()
+    # The prompts, in one batch or two, then one batch a token.
+    assert len(four.model.sizes) <= 2 + 5
+    assert 4 in four.model.sizes
+
+
+def test_an_answer_may_begin_in_the_middle_of_another(bench, load):
+    late = bench()
+    first = late.submit(chat(QUESTIONS[0]), num_predict=8)
+    for _ in range(4):
+        late.step()
+    second = late.submit(chat(QUESTIONS[1]), num_predict=4)
+    late.finish()
+    for number, question, length in ((first, QUESTIONS[0], 8), (second, QUESTIONS[1], 4)):
+        alone, _ = bench().answer(chat(question), num_predict=length)
+        assert_same_or_a_close_call(load(), chat(question), alone, late.text[number])
+
+
+def test_a_prompt_longer_than_a_batch_is_computed_in_parts(bench, load):
+    prompt = chat("Repeat after me: " + "red green blue " * 12)
+    parts, _ = bench(256, 4, 16).answer(prompt)
+    whole, _ = bench(256, 4, 64).answer(prompt)
+    assert_same_or_a_close_call(load(), prompt, whole, parts)
+
+
+def test_a_prompt_may_fill_the_whole_batch(bench):
+    exact = bench(256, 4, 16)
+    prompt = exact.model.tokenize(chat("What is the sun, and what is the moon?"), add_special=True)[:16]
+    _, finish = exact.answer(prompt, num_predict=2)
+    assert exact.model.sizes == [16, 1]
+    assert (finish.prompt_count, finish.eval_count) == (16, 2)
+
+
+def test_two_long_prompts_take_turns(bench):
+    both = bench(256, 4, 16)
+    numbers = [both.submit(chat(f"{word} " * 30), num_predict=1) for word in ("red", "blue")]
+    both.step()
+    both.step()
+    assert all(both.slots[slot] for slot in (0, 1))
+    both.finish()
+    assert sorted(both.finished) == numbers
+
+
+def test_a_batch_has_a_row_for_every_answer_however_small_it_is_asked_to_be(bench, load):
+    narrow = bench(256, 4, 2)
+    prompts = [chat(question) for question in QUESTIONS[:4]]
+    numbers = [narrow.submit(prompt, num_predict=4) for prompt in prompts]
+    narrow.finish()
+    assert max(narrow.model.sizes) == narrow.model.num_batch == 4
+    for number, prompt in zip(numbers, prompts, strict=True):
+        alone, _ = bench(256, 4, 64).answer(prompt, num_predict=4)
+        assert_same_or_a_close_call(load(256, 4, 64), prompt, alone, narrow.text[number])
+
+
+def test_running_answers_do_not_keep_a_prompt_waiting(bench):
+    narrow = bench(256, 4, 2)
+    long = [narrow.submit(chat("Hi"), num_predict=40, sampling=Sampling(seed=1)) for _ in range(3)]
+    while len(narrow.first) < 3:
+        narrow.step()
+    late = narrow.submit(chat("Yes"), num_predict=1)
+    narrow.finish()
+    assert list(narrow.finished).index(late) == 0
+    assert sorted(narrow.finished) == [*long, late]
+
+
+# -- reuse of what is cached ----------------------------------------------------------------------------------------
+
+
+def test_the_same_prompt_again_computes_its_last_token_only(bench, load):
+    twice = bench()
+    first, before = twice.answer(chat(QUESTIONS[0]))
+    batches = len(twice.model.sizes)
+    second, after = twice.answer(chat(QUESTIONS[0]))
+    assert before.cached_count == 0
+    assert after.cached_count == after.prompt_count - 1 == before.prompt_count - 1
+    assert twice.model.sizes[batches] == 1
+    assert_same_or_a_close_call(load(), chat(QUESTIONS[0]), first, second)
+
+
+def test_the_longest_common_beginning_is_not_computed_again(bench, load):
+    talk = bench()
+    text, _ = talk.answer(chat(QUESTIONS[0]))
+    talk.answer("Something else", num_predict=1)
+    follow_up = chat(QUESTIONS[0]) + text + "<|im_end|>\n" + chat("Why?")
+    again, finish = talk.answer(follow_up)
+    known = talk.model.tokenize(chat(QUESTIONS[0]) + text, add_special=True)
+    # The answer's last token was sampled and never computed.
+    assert finish.cached_count == len(known) - 1
+    fresh, _ = bench().answer(follow_up)
+    assert_same_or_a_close_call(load(), follow_up, fresh, again)
+
+
+def test_without_a_common_beginning_the_slot_used_longest_ago_is_taken(bench):
+    slots = bench(256, 4, 64)
+    words = ["Apple", "Bird", "Cloud", "Dog", "Egg"]
+    for word in words:
+        _, finish = slots.answer(word + " pie", num_predict=1)
+        assert finish.cached_count == 0
+    kept = [slots.model.detokenize(tokens) for tokens in slots.slots]
+    assert kept == ["Egg pie", "Bird pie", "Cloud pie", "Dog pie"]
+
+
+def test_a_busy_slot_is_not_reused(bench):
+    same = bench()
+    numbers = [same.submit(chat(QUESTIONS[0])) for _ in range(2)]
+    same.finish()
+    assert [same.finished[number].cached_count for number in numbers] == [0, 0]
+    assert same.text[numbers[0]] == same.text[numbers[1]]
+
+
+def test_a_model_that_cannot_go_back_reads_the_whole_prompt_again(bench):
+    recurrent = bench(wrapper=ForgetsAll)
+    first, _ = recurrent.answer(chat(QUESTIONS[0]))
+    second, finish = recurrent.answer(chat(QUESTIONS[0]))
+    assert finish.cached_count == 0
+    assert first == second
+
+
+# -- where answers end ----------------------------------------------------------------------------------------------
+
+
+def test_an_answer_has_at_most_num_predict_tokens(bench):
+    _, finish = bench().answer(chat(QUESTIONS[0]), num_predict=3)
+    assert (finish.reason, finish.eval_count) == ("length", 3)
+
+
+def test_an_answer_ends_where_the_model_ends_it(bench):
+    text, finish = bench().answer(chat("Say hello."), num_predict=60)
+    assert finish.reason == "stop"
+    assert finish.eval_count < 60
+    assert "<|im_end|>" not in text
+
+
+def test_a_stop_string_ends_the_answer_before_itself(bench):
+    plain, _ = bench().answer(chat(QUESTIONS[0]), num_predict=8)
+    stop = plain[4:9]
+    text, finish = bench().answer(chat(QUESTIONS[0]), num_predict=8, stop=("never said", stop))
+    assert text == plain.split(stop)[0]
+    assert finish.reason == "stop"
+
+
+def test_an_empty_stop_string_ends_the_answer_without_text(bench):
+    text, finish = bench().answer(chat(QUESTIONS[0]), stop=("",))
+    assert (text, finish.reason) == ("", "stop")
+
+
+def test_a_seed_repeats_an_answer(bench):
+    options = {"num_predict": 8, "sampling": Sampling(seed=7, temperature=1.5, top_k=0, top_p=1.0)}
+    assert bench().answer(chat(QUESTIONS[0]), **options)[0] == bench().answer(chat(QUESTIONS[0]), **options)[0]
+
+
+def test_a_prompt_without_tokens_is_an_error(bench):
+    empty = bench()
+    number = empty.submit("")
+    other = empty.submit(chat(QUESTIONS[0]))
+    empty.finish()
+    assert empty.failed == {number: "Failed to create new sequence: no input provided\n"}
+    assert other in empty.finished
+
+
+# -- full contexts -------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_goes_on_past_the_end_of_its_context(bench):
+    full = bench(32, 2, 64)
+    prompt = chat("Tell me a story about a cat.")
+    text, finish = full.answer(prompt, num_predict=60, sampling=Sampling(seed=3), num_keep=4)
+    assert finish.prompt_count + finish.eval_count > 2 * 32
+    assert len(text) > 0
+    assert full.slots[0][:4] == full.model.tokenize(prompt, add_special=True)[:4]
+
+
+def test_a_shift_drops_half_of_what_is_not_kept(bench):
+    full = bench(32, 2, 64)
+    prompt = full.model.tokenize("one two three four five six " * 10, add_special=True)[:32]
+    full.submit(prompt, num_predict=2, num_keep=5)
+    full.step()
+    assert full.slots[0] == prompt
+    (sequence,) = full.batcher._running
+    (sampled,) = sequence.pending
+    full.step()
+    # Ollama's rule for (ctx, keep) = (32, 5): 13 tokens behind the first 5 go.
+    assert full.slots[0] == [*prompt[:5], *prompt[18:], sampled]
+
+
+def test_two_answers_shift_independently(bench, load):
+    pair = bench(32, 2, 64)
+    numbers = [pair.submit(chat(question), num_predict=40) for question in ("Tell me a story.", "Count.")]
+    pair.finish()
+    assert sorted(pair.finished) == numbers
+    assert all(finish.reason in {"length", "stop"} for finish in pair.finished.values())
+
+
+@pytest.mark.parametrize("num_keep", [-1, 0, 4, 31, 1000])
+def test_a_prompt_longer_than_the_context_loses_its_middle(bench, num_keep):
+    full = bench(32, 2, 64)
+    prompt = full.model.tokenize("red orange yellow green blue violet " * 20, add_special=True)
+    number = full.submit(prompt, num_keep=num_keep, num_predict=3)
+    full.step()
+    keep = 31 if num_keep < 0 else min(num_keep, 31)
+    assert full.slots[0] == prompt[:keep] + prompt[keep - 32 :]
+    full.finish()
+    assert full.finished[number].prompt_count == 32
+    assert full.finished[number].eval_count == 3
+
+
+@pytest.mark.parametrize("length", [31, 32])
+def test_a_prompt_may_fill_the_context_exactly(bench, length):
+    full = bench(32, 2, 64)
+    prompt = full.model.tokenize("sun moon and stars " * 20, add_special=True)[:length]
+    _, finish = full.answer(prompt, num_predict=4)
+    assert (finish.prompt_count, finish.eval_count) == (length, 4)
+
+
+@pytest.mark.parametrize("num_keep", [-1, 0, 3, 4])
+@pytest.mark.parametrize("can_shift", [True, False])
+def test_the_smallest_context_still_answers(bench, num_keep, can_shift):
+    tiny = bench(4, 1, 4, can_shift=can_shift)
+    prompt = tiny.model.tokenize("The cat sat on the mat and", add_special=True)
+    _, finish = tiny.answer(prompt, num_predict=10, num_keep=num_keep)
+    assert (finish.prompt_count, finish.eval_count) == (4, 10)
+
+
+@pytest.mark.parametrize(("wrapper", "changed"), [(Watched, {"can_shift": False}), (ForgetsAll, {"can_shift": True})])
+def test_a_model_that_cannot_shift_computes_the_rest_again(bench, load, wrapper, changed):
+    fixed = bench(32, 2, 16, wrapper=wrapper, **changed)
+    prompt = fixed.model.tokenize("one two three four five six " * 10, add_special=True)[:30]
+    number = fixed.submit(prompt, num_predict=12, num_keep=5)
+    fixed.finish()
+    assert fixed.finished[number].eval_count == 12
+    # What a fresh reading of the same tokens finds likeliest is what was sampled behind them.
+    held = fixed.slots[0]
+    assert held[:5] == prompt[:5]
+    assert len(held) < 32
+    last = fixed.text[number]
+    fresh, _ = bench(32, 2, 16).answer(held, num_predict=1)
+    assert last.endswith(fresh)
+
+
+def test_a_shift_is_never_interrupted(bench, load):
+    """llama.cpp turns the keys of a shifted cache again if it is stopped while it turns them."""
+    full = bench(32, 2, 64)
+    writer = full.submit("one two three four five six seven", num_predict=40)
+    while len(full.slots[0]) < 32:
+        full.step()
+    late = full.submit(chat("Hello"))
+    seen = []
+    decode = full.model.decode
+
+    def cancel_in_mid_decode(batch: Batch) -> None:
+        # The reader thread, at the worst moment.
+        seen.append(full.batcher._shift_due)
+        full.batcher.cancel(late)
+        decode(batch)
+
+    full.model.decode = cancel_in_mid_decode
+    full.step()
+    full.model.decode = decode
+    assert seen == [True]
+    assert full.model.aborted == 0
+    full.finish()
+    assert late not in full.finished
+    undisturbed, _ = bench(32, 2, 64).answer("one two three four five six seven", num_predict=40)
+    tail = undisturbed[len(full.text[writer]) :]
+    assert full.text[writer] == undisturbed[: len(full.text[writer])] or not tail
+
+
+# -- cancelling -----------------------------------------------------------------------------------------------------
+
+
+def test_a_waiting_request_can_be_cancelled(bench):
+    crowd = bench(32, 2, 64)
+    numbers = [crowd.submit("one two three", num_predict=4) for _ in range(3)]
+    crowd.step()
+    crowd.batcher.cancel(numbers[2])
+    crowd.finish()
+    assert sorted(crowd.finished) == numbers[:2]
+    assert numbers[2] not in crowd.text
+
+
+def test_a_request_can_be_cancelled_before_it_was_seen(bench):
+    quick = bench()
+    number = quick.submit(chat(QUESTIONS[0]))
+    quick.batcher.cancel(number)
+    quick.finish()
+    assert quick.finished == quick.text == {}
+
+
+def test_an_answer_can_be_cancelled_while_it_is_given(bench):
+    broken_off = bench()
+    number = broken_off.submit(chat(QUESTIONS[0]), num_predict=50)
+    for _ in range(4):
+        broken_off.step()
+    said = broken_off.text[number]
+    broken_off.batcher.cancel(number)
+    broken_off.finish()
+    assert broken_off.text[number] == said
+    assert number not in broken_off.finished
+    # What was computed stays, and serves who asks the same.
+    _, finish = broken_off.answer(chat(QUESTIONS[0]), num_predict=1)
+    assert finish.cached_count == finish.prompt_count - 1
+
+
+def test_cancelling_what_is_over_or_never_was_changes_nothing(bench):
+    done = bench()
+    number = done.submit(chat(QUESTIONS[0]), num_predict=1)
+    done.finish()
+    done.batcher.cancel(number)
+    done.batcher.cancel(99)
+    text, _ = done.answer(chat(QUESTIONS[1]), num_predict=2)
+    assert text
+
+
+class Loop:
+    """A batcher whose own ``run`` computes in a thread, as in a model's process."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._changed = threading.Condition()
+        receive = bench.receive
+
+        def send(message: Step | Failed) -> None:
+            with self._changed:
+                receive(message)
+                self._changed.notify_all()
+
+        bench.batcher._send = send
+        self.thread = threading.Thread(target=bench.batcher.run)
+
+    def __enter__(self) -> "Loop":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.bench.batcher.stop()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+    def wait_for(self, condition: Any) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, 120)
+
+
+def begin_of_decode(model: Watched, size: int) -> threading.Event:
+    """Set when a batch of at least ``size`` tokens begins to be computed."""
+    begun = threading.Event()
+    decode = model.decode
+
+    def watched(batch: Batch) -> None:
+        if batch.size >= size:
+            begun.set()
+        decode(batch)
+
+    model.decode = watched
+    return begun
+
+
+def test_a_cancel_interrupts_the_computing_of_a_long_prompt_and_harms_no_one(bench, load):
+    shared = bench(256, 2, 256)
+    begun = begin_of_decode(shared.model, 200)
+    with Loop(shared) as loop:
+        writer = shared.submit(chat(QUESTIONS[0]), num_predict=12)
+        loop.wait_for(lambda: writer in shared.text)
+        long = shared.submit("word " * 220)
+        assert begun.wait(60)
+        # In mid-decode by now, or about to be: a prompt of 220 tokens takes more than a second.
+        time.sleep(0.1)
+        shared.batcher.cancel(long)
+        loop.wait_for(lambda: writer in shared.finished)
+    assert shared.model.aborted == 1
+    assert long not in shared.text
+    shared.check()
+    alone, _ = bench(256, 2, 256).answer(chat(QUESTIONS[0]), num_predict=12)
+    assert_same_or_a_close_call(load(256, 2, 256), chat(QUESTIONS[0]), alone, shared.text[writer])
+
+
+def test_the_loop_ends_in_the_middle_of_a_decode(bench):
+    ending = bench(256, 2, 256)
+    begun = begin_of_decode(ending.model, 200)
+    with Loop(ending) as loop:
+        ending.submit("word " * 220)
+        assert begun.wait(60)
+        time.sleep(0.1)
+        ending.batcher.stop()
+        loop.thread.join(60)
+    assert ending.model.aborted == 1
+    assert ending.finished == {}
+
+
+@pytest.mark.parametrize("wrapper", [Watched, ForgetsAll])
+def test_an_abort_before_anything_was_computed_loses_nothing(bench, wrapper, load):
+    shared = bench(256, 4, 16, wrapper=wrapper)
+    prompts = [chat(question) for question in QUESTIONS[:3]]
+    numbers = [shared.submit(prompt, num_predict=4) for prompt in prompts]
+    # At the first batch, twice in a row, and again while all of them answer.
+    shared.model.fail = [AbortedError(), None, AbortedError(), AbortedError(), None, None, AbortedError()]
+    shared.finish()
+    for number, prompt in zip(numbers, prompts, strict=True):
+        alone, finish = bench(256, 4, 16).answer(prompt, num_predict=4)
+        assert_same_or_a_close_call(load(256, 4, 16), prompt, alone, shared.text[number])
+        assert shared.finished[number].eval_count == finish.eval_count
+        assert shared.finished[number].prompt_count == finish.prompt_count
+
+
+# -- failures -------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_batch_fails_its_requests_and_frees_their_slots(bench, load):
+    broken = bench(256, 2, 64)
+    numbers = [broken.submit(chat(question)) for question in QUESTIONS[:3]]
+    broken.step()
+    broken.model.fail = [DecodeError("llama_decode failed with status -3")]
+    broken.finish()
+    text = "an error was encountered while running the model: llama_decode failed with status -3"
+    assert broken.failed == {numbers[0]: text, numbers[1]: text}
+    assert list(broken.finished) == [numbers[2]]
+    alone, _ = bench(256, 2, 64).answer(chat(QUESTIONS[2]))
+    assert_same_or_a_close_call(load(256, 2, 64), chat(QUESTIONS[2]), alone, broken.text[numbers[2]])
+
+
+def test_a_request_that_is_not_in_the_failed_batch_goes_on(bench):
+    partial = bench(256, 2, 16)
+    long = partial.submit("word " * 40, num_predict=2)
+    partial.step()
+    short = partial.submit("word " * 30, num_predict=2)
+    partial.model.fail = [DecodeError("broken")]
+    partial.finish()
+    assert len(partial.failed) == 1
+    assert set(partial.failed) | set(partial.finished) == {long, short}
