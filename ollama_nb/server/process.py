@@ -20,7 +20,8 @@ __all__ = ["ServerProcess"]
 log = logging.getLogger(__name__)
 
 ADDRESS_VARIABLE = "OLLAMA_NB_ADDRESS"
-"""Set in our own environment, from which kernels inherit it."""
+HOST_VARIABLE = "OLLAMA_HOST"
+"""Set in our own environment, from which kernels inherit them; the second one is what other clients look at."""
 
 
 class ServerProcess:
@@ -30,6 +31,7 @@ class ServerProcess:
         self.runtime = runtime
         self.listener: Listener | None = None
         self._announcement: Path | None = None
+        self._environment: dict[str, str | None] = {}
 
     async def start(self, *, fallback: bool) -> str:
         """Open the store and the port, tell kernels where; the URL.
@@ -39,7 +41,11 @@ class ServerProcess:
         await self.runtime.start()
         self.listener = open_listener(self.runtime, fallback=fallback)
         url = self.listener.url
-        os.environ[ADDRESS_VARIABLE] = url
+        self._export(ADDRESS_VARIABLE, url)
+        if self.runtime.settings.host.client_url != url:
+            # Another port than was asked for: a kernel that took OLLAMA_HOST, or the default, at its word would
+            # find nobody there, or somebody else.
+            self._export(HOST_VARIABLE, url)
         try:
             self._announcement = announce(url)
         except OSError as error:
@@ -53,10 +59,22 @@ class ServerProcess:
             withdraw(self._announcement)
             self._announcement = None
         with contextlib.ExitStack() as stack:
-            stack.callback(os.environ.pop, ADDRESS_VARIABLE, None)
+            stack.callback(self._restore_environment)
             listener, self.listener = self.listener, None
             if listener is not None:
                 listener.server.stop()
             await self.runtime.close()
             if listener is not None:
                 await listener.close()
+
+    def _export(self, name: str, value: str) -> None:
+        self._environment.setdefault(name, os.environ.get(name))
+        os.environ[name] = value
+
+    def _restore_environment(self) -> None:
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._environment.clear()

@@ -49,12 +49,11 @@ class Settings:
 class Answer:
     """One streamed answer as the client saw it: times in s of its clock, counts in tokens by the server's final object.
 
-    ``last_at`` is when the last text came, not the final object.
+    ``texts`` are the times at which text came, of which there is some; as a rule a text is a token.
     """
 
     sent_at: float
-    first_at: float
-    last_at: float
+    texts: list[float]
     prompt_tokens: int
     tokens: int
 

@@ -1,8 +1,8 @@
 """The loads: what is asked of a server, and the one number that comes out of it.
 
-Every load asks both servers the same prompts in the same order. Prompts begin with words that no earlier one began
-with, so that nothing but a token or two can come from a cache. An answer that ended before its full length is
-no measurement: the load is repeated with another seed.
+Every load asks both servers the same prompts in the same order. No two prompts begin alike, so that nothing but a
+token or two can come from a cache. An answer that ended before its full length is no measurement: the load is
+repeated with another seed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "FirstToken", "Load", "Outcome", "ProbedDecode", "Prompts", "ask"]
 
 ATTEMPTS: Final = 8
+MIN_TOGETHER: Final = 10
+"""Tokens a stream must have while all streams run; fewer say nothing."""
 _QUALITIES: Final = (
     *("Quiet", "Brave", "Clever", "Gentle", "Hungry", "Lonely", "Mighty", "Noisy", "Patient", "Proud", "Silent"),
     *("Sleepy", "Stubborn", "Tiny", "Wise", "Young", "Ancient", "Bright", "Curious", "Eager", "Famous", "Golden"),
@@ -38,7 +40,7 @@ _FIGURES: Final = (
 
 
 class Prompts:
-    """Short raw prompts, each different from its first word on from those before; some twenty tokens."""
+    """Short raw prompts of some twenty tokens; no two begin with the same two words."""
 
     def __init__(self) -> None:
         self._pairs: Iterator[tuple[str, str]] = itertools.chain.from_iterable(
@@ -106,23 +108,34 @@ class Load:
 
 @dataclass(frozen=True)
 class Decode(Load):
-    """Tokens per second of all streams together, from the first token that came to the last.
+    """Tokens per second of all streams together, while all of them run.
 
-    The first one is where the clock starts and does not count.
+    The clock starts when the last stream has its first token, so that no prompt is computed meanwhile, and stops when
+    the first one has its last. The sum of the streams' own speeds between these is the figure.
     """
 
     def run(self, contender: Contender, prompts: Sequence[str], seed: int) -> Outcome:
         """Tokens/s."""
         asked = ask(contender, prompts, seed=seed, tokens=self.tokens)
-        start = min(answer.first_at for answer in asked.answers)
-        end = max(answer.last_at for answer in asked.answers)
-        speed = (sum(answer.tokens for answer in asked.answers) - 1) / (end - start)
-        return Outcome(speed, asked.tokens, asked.repeats)
+        start = max(answer.texts[0] for answer in asked.answers)
+        end = min(answer.texts[-1] for answer in asked.answers)
+        speeds = [_speed([at for at in answer.texts if start <= at <= end]) for answer in asked.answers]
+        return Outcome(sum(speeds), asked.tokens, asked.repeats)
+
+
+def _speed(times: Sequence[float]) -> float:
+    """Tokens/s of one stream; the first token is where the clock starts and does not count."""
+    if len(times) < MIN_TOGETHER:
+        raise RuntimeError(f"the streams ran together for {len(times)} tokens only")
+    return (len(times) - 1) / (times[-1] - times[0])
 
 
 @dataclass(frozen=True)
 class FirstToken(Load):
-    """Time from the request to the first text, one request after another; the median of them."""
+    """Time from the request to the first text, one request after another; the median of them.
+
+    Answers are one token long and so never too short: a prompt that is asked again would come from the cache.
+    """
 
     more_is_better = False
 
@@ -131,7 +144,7 @@ class FirstToken(Load):
         asked = [
             ask(contender, [prompt], seed=seed + index, tokens=self.tokens) for index, prompt in enumerate(prompts)
         ]
-        median = statistics.median(one.answers[0].first_at - one.answers[0].sent_at for one in asked)
+        median = statistics.median(one.answers[0].texts[0] - one.answers[0].sent_at for one in asked)
         return Outcome(1000 * median, sum(one.tokens for one in asked), sum(one.repeats for one in asked))
 
 

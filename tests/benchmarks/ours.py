@@ -69,8 +69,7 @@ class Ours(Contender):
             raise ClientError(f"not a complete answer: {lines[-1:]!r}")
         return Answer(
             sent_at=arrivals.sent_at,
-            first_at=spoken[0],
-            last_at=spoken[-1],
+            texts=spoken,
             prompt_tokens=events[-1]["prompt_eval_count"],
             tokens=events[-1]["eval_count"],
         )

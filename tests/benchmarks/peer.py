@@ -82,8 +82,7 @@ class Peer(Contender):
             raise ClientError(f"not a complete answer: {lines[-1:]!r}")
         return Answer(
             sent_at=arrivals.sent_at,
-            first_at=spoken[0],
-            last_at=spoken[-1],
+            texts=spoken,
             prompt_tokens=events[-1]["tokens_evaluated"],
             tokens=events[-1]["tokens_predicted"],
         )

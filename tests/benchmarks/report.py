@@ -103,7 +103,7 @@ class Report:
             for part, memory in parts.items():
                 resident, unique = memory.resident / _MEBIBYTE, memory.unique / _MEBIBYTE
                 lines.append(f"{f'{side}: {part}':44}{resident:>10.0f}{unique:>10.0f}")
-        lines += ["", "processor time a token, ms"]
+        lines += ["", "processor time a token, ms (prompts included)"]
         for title, sides in self.processor_per_token.items():
             parts_used = (f"{side} {part} {ms:.2f}" for side, parts in sides.items() for part, ms in parts.items())
             lines.append(f"  {title}: {', '.join(parts_used)}")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
+import traceback
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psutil
 from accounting import Account, memory_of
+from client import ClientError
 from contender import Settings
 from load import Decode, FirstToken, Load, ProbedDecode, Prompts, ask
 from ours import Ours
@@ -29,17 +32,18 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "measure"]
 
+BROKEN: Final = 2
 STREAMS: Final = 8
 SPEEDS: Final = (
     Decode("decode, one stream", "tokens/s", prompts=1, tokens=128),
     Decode(f"decode, {STREAMS} streams together", "tokens/s", prompts=STREAMS, tokens=64),
-    FirstToken("time to first token", "ms", prompts=5, tokens=2),
+    FirstToken("time to first token", "ms", prompts=5, tokens=1),
 )
 LATENCY: Final = ProbedDecode(f"slowest answer to a GET beside {STREAMS} streams", "ms", prompts=STREAMS, tokens=32)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and with ``--check`` say by the exit code whether we are behind in a speed."""
+    """Measure, print, and with ``--check`` say by exit code 1 that we are behind in a speed; 2 is a broken run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file that completes text")
     parser.add_argument("--rounds", type=int, default=7, help="how often each side is measured (default: 7)")
@@ -51,7 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--rounds must be 1 or more")
     if not chosen.model.is_file():
         parser.error(f"{chosen.model} is no file")
-    report = measure(Settings(model=chosen.model.resolve(), threads=chosen.threads, streams=STREAMS), chosen.rounds)
+    # Ended from outside, it still ends its servers and removes their folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(BROKEN))
+    try:
+        report = measure(Settings(model=chosen.model.resolve(), threads=chosen.threads, streams=STREAMS), chosen.rounds)
+    except (ClientError, OSError, RuntimeError, psutil.Error):
+        traceback.print_exc()
+        return BROKEN
     sys.stdout.write(report.as_text() + "\n")
     if chosen.json:
         chosen.json.write_text(report.as_json() + "\n")
