@@ -189,13 +189,20 @@ class Batcher:
         )
 
     def _choose_slot(self, prompt: list[int]) -> tuple[Slot, int]:
-        """The free slot that holds the longest prefix of the prompt, oldest first, and that length.
+        """The free slot that holds the longest prefix of the prompt, and that length.
 
-        The last token of a prompt is always computed again: its logits are what the answer begins with.
+        Among equals the one next to a running answer, since neighbours are computed together, then the oldest. The
+        last token of a prompt is always computed again: its logits are what the answer begins with.
         """
         free = [slot for slot in self._slots if not slot.busy]
         lengths = {slot.id: common_prefix(slot.tokens, prompt) for slot in free}
-        best = max(free, key=lambda slot: (lengths[slot.id], -slot.last_used))
+        busy = [running.slot.id for running in self._running]
+
+        def preference(slot: Slot) -> tuple[int, int, int]:
+            distance = min((abs(slot.id - other) for other in busy), default=0)
+            return lengths[slot.id], -distance, -slot.last_used
+
+        best = max(free, key=preference)
         return best, min(lengths[best.id], len(prompt) - 1)
 
     def step(self) -> None:
@@ -233,25 +240,38 @@ class Batcher:
                 self._abortable = frozenset(sequence.id for sequence, *_ in rows if sequence.prefilling)
 
     def _build(self) -> list[tuple[Sequence, int, int]]:
-        """Fill the batch: every answer's next token first, then prompts, from another one at each step.
+        """Fill the batch; returns (sequence, tokens taken, row of the last one).
 
-        A batch has a row for each sequence, so that answers leave at least one to a prompt. Returns (sequence, tokens taken, row of the last one).
+        llama.cpp computes sequences together only while their ids rise one by one, so the rows stand in the order
+        of the slots, whoever was given room first.
         """
         self._batch.clear()
-        self._turn += 1
         rows = []
-        start = self._turn % len(self._running)
-        order = self._running[start:] + self._running[:start]
-        for sequence in sorted(order, key=lambda item: item.prefilling):
-            self._make_room(sequence)
-            count = min(len(sequence.pending), self._batch.room)
-            if not count:
-                continue
-            last = count == len(sequence.pending)
+        for sequence, count in sorted(self._share_out(), key=lambda share: share[0].slot.id):
             slot = sequence.slot
+            last = count == len(sequence.pending)
             row = self._batch.add(sequence.pending[:count], len(slot.tokens), slot.id, logits=last)
             rows.append((sequence, count, row))
         return rows
+
+    def _share_out(self) -> list[tuple[Sequence, int]]:
+        """How many tokens of each answer go into the next batch.
+
+        Every answer's next token first, then prompts, beginning with another one at each step. A batch has a row for
+        each sequence, so that answers leave at least one to a prompt.
+        """
+        self._turn += 1
+        start = self._turn % len(self._running)
+        order = self._running[start:] + self._running[:start]
+        room = self._batch.room
+        shares = []
+        for sequence in sorted(order, key=lambda item: item.prefilling):
+            self._make_room(sequence)
+            count = min(len(sequence.pending), room)
+            if count:
+                shares.append((sequence, count))
+                room -= count
+        return shares
 
     def _make_room(self, sequence: Sequence) -> None:
         """Shift a full context: drop half of what is not kept; without shifting, compute the rest again."""
