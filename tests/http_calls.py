@@ -46,8 +46,8 @@ def question(text: str, **options: Any) -> dict[str, Any]:
 
 
 def endless(text: str = "Tell me a very long story.") -> dict[str, Any]:
-    """A chat whose answer takes longer than any test looks at it."""
-    return question(text, num_predict=-1, temperature=1, stop=["\0never"])
+    """A chat whose answer takes longer than any test looks at it: greedy and free to say the same again."""
+    return question(text, num_predict=-1, temperature=0, repeat_penalty=1)
 
 
 def connect(url: str) -> socket.socket:

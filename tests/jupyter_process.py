@@ -10,8 +10,10 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TOKEN: Final = "a-token-for-tests"
 _DEADLINE: Final = 90.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import ollama_nb
 
 HEAVY = ("numpy", "pandas", "llama_cpp", "tornado", "IPython", "httpx2", "matplotlib")
@@ -31,9 +33,5 @@ def test_public_names():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    try:
-        ollama_nb.nothing
-    except AttributeError as error:
-        assert "nothing" in str(error)
-    else:
-        raise AssertionError("no error")
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = ollama_nb.nothing

@@ -66,6 +66,7 @@ class BlobHandler(ApiHandler):
         """200 if it is there, 404 if not."""
 
         async def look() -> None:
+            """Raise where it is not."""
             if not await asyncio.to_thread(self.runtime.store.blobs.exists, parse_digest(digest)):
                 raise NotFoundError(f'blob "{digest}" not found')
 
@@ -75,6 +76,7 @@ class BlobHandler(ApiHandler):
         """201 when stored, 200 when it was there; what does not match its digest is not kept."""
 
         async def keep() -> None:
+            """Commit what has been received."""
             if self._refusal is not None:
                 raise self._refusal
             if self._writer is not None:

@@ -34,6 +34,7 @@ async def create(runtime: Runtime, request: CreateRequest) -> AsyncGenerator[Pro
     steps: asyncio.Queue[str | None] = asyncio.Queue()
 
     def report(step: str) -> None:
+        """From the thread to the stream."""
         loop.call_soon_threadsafe(steps.put_nowait, step)
 
     work = asyncio.ensure_future(asyncio.to_thread(_create, runtime, name, request, report))

@@ -196,7 +196,7 @@ class Api(Base):
             return {"model": model, "created_at": "2025-07-30T10:00:00Z", "done": False, **said, **more}
 
         if model == "silent":
-            while not self.gone:
+            while not self.gone:  # noqa: ASYNC110 - what is waited for comes by a callback of Tornado's
                 await asyncio.sleep(0.01)
             self.standin.left.set()
         elif model == "fails":
@@ -205,7 +205,7 @@ class Api(Base):
             await self.lines(piece("So far"))
             self.detach().close()
         elif model == "endless":
-            while not self.gone:
+            while not self.gone:  # noqa: ASYNC110 - what is waited for comes by a callback of Tornado's
                 await self.lines(piece("on and "))
                 await asyncio.sleep(0.01)
             self.standin.left.set()

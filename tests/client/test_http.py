@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import _thread
 import asyncio
 import hashlib
+import signal
 import threading
 from datetime import UTC, datetime
 
@@ -12,6 +12,12 @@ from ollama_nb.client import AsyncClient, Client, history
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError, ServerUnreachableError
 
 WHOLE = "**Why not** - été"
+
+
+def interrupt_after(seconds):
+    """What the stop button does: a signal to the main thread, also while it waits for the network."""
+    main = threading.main_thread().ident
+    threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT)).start()
 
 
 @pytest.fixture
@@ -190,7 +196,7 @@ def test_breaking_out_of_a_loop_closes_the_connection(client, server):
 
 
 def test_an_interrupt_in_the_middle_of_a_wait_reaches_the_server(client, server):
-    threading.Timer(0.3, _thread.interrupt_main).start()
+    interrupt_after(0.3)
     with pytest.raises(KeyboardInterrupt):
         client.chat("endless", "Why?")
     assert server.left.wait(10)

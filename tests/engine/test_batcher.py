@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -334,9 +334,11 @@ def test_an_answer_has_at_most_num_predict_tokens(bench):
 
 
 def test_an_answer_ends_where_the_model_ends_it(bench):
-    text, finish = bench().answer(chat("Say hello."), num_predict=60)
+    # The system message that the model was trained with: it knows then when it is done.
+    system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    text, finish = bench().answer(system + chat("Hi"), num_predict=100)
     assert finish.reason == "stop"
-    assert finish.eval_count < 60
+    assert finish.eval_count < 100
     assert "<|im_end|>" not in text
 
 
@@ -536,7 +538,7 @@ class Loop:
         bench.batcher._send = send
         self.thread = threading.Thread(target=bench.batcher.run)
 
-    def __enter__(self) -> "Loop":
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 

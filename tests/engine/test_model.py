@@ -66,7 +66,12 @@ def test_ordinary_tokens_do_not_end_an_answer(text_model):
 
 # Some control characters, and the bytes that begin the rarest planes of Unicode, this vocabulary does not have.
 @settings(max_examples=100, deadline=None)
-@given(st.text(st.characters(max_codepoint=0xD7FF, exclude_categories=["Cc"]) | st.sampled_from("😀🪿𝔘\n"), max_size=60))
+@given(
+    st.text(
+        st.characters(max_codepoint=0xD7FF, exclude_categories=["Cc"]) | st.sampled_from("😀🪿\U0001d518\n"),
+        max_size=60,
+    )
+)
 def test_a_text_comes_back_from_its_tokens(text_model, text):
     tokens = text_model.tokenize(text, add_special=False)
     assert text_model.detokenize(tokens) == text
@@ -161,13 +166,26 @@ def test_sequences_do_not_see_each_other(load):
     np.testing.assert_array_equal(compute(model, tokens, 0), alone)
 
 
-def test_the_number_of_threads_can_change_while_a_model_is_loaded(load):
-    model = load()
-    model.set_threads(2)
-    # Asked, not tried: two threads on cores that others use as well compute for seconds.
-    assert lib.llama_n_threads(model._context) == lib.llama_n_threads_batch(model._context) == 2
-    model.set_threads(1)
-    assert lib.llama_n_threads(model._context) == model.num_thread == 1
+class OneThread:
+    """A governor that has seen enough."""
+
+    def begin(self):
+        pass
+
+    def end(self):
+        return 1
+
+
+def test_the_number_of_threads_follows_the_governor_from_the_next_decode_on(sample_gguf):
+    model = Model(Load(model=str(sample_gguf), num_ctx=64), lambda _: None)
+    assert lib.llama_n_threads(model._context) == model.num_thread
+    model._governor = OneThread()
+    compute(model, model.tokenize(PROMPT, add_special=True))
+    assert lib.llama_n_threads(model._context) == lib.llama_n_threads_batch(model._context) == model.num_thread == 1
+
+
+def test_a_number_of_threads_that_was_asked_for_stays(load):
+    assert load()._governor is None
 
 
 def test_what_is_forgotten_can_be_computed_again(load):

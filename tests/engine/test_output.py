@@ -1,5 +1,7 @@
 """What a client sees of sampled bytes: whole characters, nothing of a stop string, and an end to endless repetition."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ STOPS = st.text(alphabet="abß€😀\n", min_size=1, max_size=4)
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def said(pieces: list[bytes], *stop: str) -> tuple[str, bool]:
@@ -48,7 +50,8 @@ def test_several_stop_strings_end_the_answer_if_one_of_them_occurs(text, stops, 
     shown, stopped = said(pieces_of(text.encode(), cuts), *stops)
     assert stopped == any(stop in text for stop in stops)
     assert text.startswith(shown)
-    assert not any(stop in shown for stop in stops)
+    # Ollama goes by the order of the list, so another stop string may stand in what was shown before.
+    assert not stopped or any(text[len(shown) :].startswith(stop) for stop in stops)
     assert stopped or shown == text
 
 

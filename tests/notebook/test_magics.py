@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import _thread
 import atexit
 import hashlib
+import signal
+import signal
 import threading
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from ollama_nb.notebook import magics
 from ollama_nb.notebook.magics import MagicError, load_ipython_extension
 
 WHOLE = "**Why not** - été"
+
+
+def interrupt_after(seconds):
+    """What the stop button does: a signal to the main thread, also while it waits for the network."""
+    main = threading.main_thread().ident
+    threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT)).start()
 
 
 @pytest.fixture
@@ -87,10 +94,10 @@ def test_options_are_typed_and_the_answer_is_kept(shell, server, capsys):
 
 def test_a_line_can_be_the_message_and_the_model_be_configured(shell, server):
     run(shell, "%config OllamaMagics.model = 'small'")
-    run(shell, "%ollama chat why not?")
+    run(shell, "%ollama chat Tell me why.")
     assert server.last("/api/chat") == {
         "model": "small",
-        "messages": [{"role": "user", "content": "why not?"}],
+        "messages": [{"role": "user", "content": "Tell me why."}],
         "stream": True,
     }
 
@@ -141,8 +148,13 @@ def test_help_is_shown_and_is_no_error(shell, capsys):
     assert "Usage: %ollama chat" in out
 
 
+def interrupt_soon():
+    """What Jupyter's stop button does: a signal, which also ends a wait for the network."""
+    threading.Timer(0.4, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+
+
 def test_an_interrupt_keeps_what_came_and_reaches_the_server(shell, server, capsys):
-    threading.Timer(0.4, _thread.interrupt_main).start()
+    interrupt_soon()
     done = shell.run_cell("%%ollama chat -m endless -o answer\nWhy?")
     assert isinstance(done.error_in_exec, KeyboardInterrupt)
     assert server.left.wait(10)
@@ -155,7 +167,7 @@ def test_an_interrupt_keeps_what_came_and_reaches_the_server(shell, server, caps
 
 
 def test_an_interrupt_before_the_first_word_reaches_the_server_too(shell, server, capsys):
-    threading.Timer(0.4, _thread.interrupt_main).start()
+    interrupt_soon()
     done = shell.run_cell("%%ollama chat -m silent\nWhy?")
     assert isinstance(done.error_in_exec, KeyboardInterrupt)
     assert server.left.wait(10)
