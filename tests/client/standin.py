@@ -205,7 +205,7 @@ class Api(Base):
             await self.lines(piece("So far"))
             self.detach().close()
         elif model == "endless":
-            while not self.gone:  # noqa: ASYNC110 - what is waited for comes by a callback of Tornado's
+            while not self.gone:
                 await self.lines(piece("on and "))
                 await asyncio.sleep(0.01)
             self.standin.left.set()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import signal
-import signal
 import threading
 from pathlib import Path
 
