@@ -1,0 +1,49 @@
+"""Frames arrive whole, however the pipe cuts them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_nb.runner.messages import (
+    Cancel,
+    Finish,
+    FrameReader,
+    Generate,
+    Load,
+    Piece,
+    Step,
+    decode_child,
+    decode_server,
+    encode,
+)
+
+FINISH = Finish(
+    id=2, reason="stop", prompt_count=3, cached_count=1, prompt_duration=4, eval_count=5, eval_duration=6
+)
+STEPS = st.builds(
+    Step,
+    st.lists(st.builds(Piece, st.integers(0, 1 << 40), st.text(st.characters(exclude_categories=["Cs"])))),
+    st.just([FINISH]),
+)
+
+
+@given(st.lists(STEPS, max_size=5), st.lists(st.integers(0, 400)))
+def test_any_cut_of_the_stream_gives_the_same_frames(steps, cuts):
+    stream = b"".join(encode(step) for step in steps)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    reader = FrameReader()
+    bodies = [body for start, end in zip(edges, edges[1:], strict=False) for body in reader.feed(stream[start:end])]
+    assert [decode_child(body) for body in bodies] == steps
+
+
+@pytest.mark.parametrize("message", [Load(model="/m", num_ctx=8), Generate(id=1, prompt="x", stop=("a",)), Cancel(7)])
+def test_what_the_server_says_comes_back(message):
+    (body,) = FrameReader().feed(encode(message))
+    assert decode_server(body) == message
+
+
+def test_a_length_that_no_frame_has_is_a_broken_stream():
+    with pytest.raises(ValueError, match="the stream is broken"):
+        list(FrameReader().feed(b"\xff\xff\xff\xff"))
