@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +21,7 @@ from ollama_nb.runner.messages import (
     encode,
 )
 
-FINISH = Finish(
-    id=2, reason="stop", prompt_count=3, cached_count=1, prompt_duration=4, eval_count=5, eval_duration=6
-)
+FINISH = Finish(id=2, reason="stop", prompt_count=3, cached_count=1, prompt_duration=4, eval_count=5, eval_duration=6)
 STEPS = st.builds(
     Step,
     st.lists(st.builds(Piece, st.integers(0, 1 << 40), st.text(st.characters(exclude_categories=["Cs"])))),
@@ -34,7 +34,7 @@ def test_any_cut_of_the_stream_gives_the_same_frames(steps, cuts):
     stream = b"".join(encode(step) for step in steps)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     reader = FrameReader()
-    bodies = [body for start, end in zip(edges, edges[1:], strict=False) for body in reader.feed(stream[start:end])]
+    bodies = [body for start, end in itertools.pairwise(edges) for body in reader.feed(stream[start:end])]
     assert [decode_child(body) for body in bodies] == steps
 
 
