@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from ollama_nb.wire.options import Sampling
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,21 +44,6 @@ __all__ = [
 
 MAX_FRAME: Final = 1 << 28
 """A frame longer than 256 MiB is a broken stream, not a message."""
-
-
-class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is chosen; names and defaults are Ollama's (behaviour of the llama.cpp engine)."""
-
-    seed: int = -1
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.9
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repeat_last_n: int = 64
-    repeat_penalty: float = 1.1
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ollama_nb.gguf.reader import GgufArray, Header
 from ollama_nb.service.resolve import header_of, resolve
-from ollama_nb.store.modelfile import print_modelfile, print_parameters
+from ollama_nb.store.modelfile import DEFAULT_TEMPLATE, print_modelfile, print_parameters
 from ollama_nb.wire.durations import format_rfc3339
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
 from ollama_nb.wire.names import InvalidNameError, Name, parse_name
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["copy", "delete", "list_models", "list_running", "show"]
 
 _HIDDEN_KEYS = frozenset({"general.name", "tokenizer.chat_template"})
-DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
 
 async def list_models(runtime: Runtime) -> ListResponse:

@@ -17,10 +17,25 @@ from ollama_nb.wire.parameters import PARAMETERS, Kind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Options", "merge_options"]
+__all__ = ["Options", "Sampling", "merge_options"]
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen: the part of the options that travels to the model's process."""
+
+    seed: int = -1
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+
+class Options(Sampling, frozen=True, kw_only=True):
     """Every option with Ollama's default; counts in tokens, ``num_thread`` 0 and ``num_gpu`` -1 are automatic."""
 
     num_ctx: int = 4096
@@ -30,17 +45,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     num_thread: int = 0
     use_mmap: bool | None = None
     num_keep: int = 4
-    seed: int = -1
     num_predict: int = -1
-    top_k: int = 40
-    top_p: float = 0.9
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repeat_last_n: int = 64
-    temperature: float = 0.8
-    repeat_penalty: float = 1.1
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
     stop: tuple[str, ...] = ()
 
 
