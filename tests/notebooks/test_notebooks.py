@@ -26,7 +26,7 @@ class ServerKernel(AsyncKernelManager):
     """A kernel that lives in the server: nbclient only connects to it."""
 
     def __init__(self, server: JupyterProcess, kernel_id: str) -> None:
-        super().__init__(connection_file=str(server.runtime / f"kernel-{kernel_id}.json"))
+        super().__init__(owns_kernel=False, connection_file=str(server.runtime / f"kernel-{kernel_id}.json"))
         self._server = server
         self._id = kernel_id
         self.load_connection_file()
