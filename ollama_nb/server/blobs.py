@@ -66,7 +66,6 @@ class BlobHandler(ApiHandler):
         """200 if it is there, 404 if not."""
 
         async def look() -> None:
-            """Runs under ``serve``, which turns errors into answers."""
             """Raise where it is not."""
             if not await asyncio.to_thread(self.runtime.store.blobs.exists, parse_digest(digest)):
                 raise NotFoundError(f'blob "{digest}" not found')
@@ -77,7 +76,6 @@ class BlobHandler(ApiHandler):
         """201 when stored, 200 when it was there; what does not match its digest is not kept."""
 
         async def keep() -> None:
-            """Runs under ``serve``, as above."""
             """Commit what has been received."""
             if self._refusal is not None:
                 raise self._refusal

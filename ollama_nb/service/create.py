@@ -34,7 +34,6 @@ async def create(runtime: Runtime, request: CreateRequest) -> AsyncGenerator[Pro
     steps: asyncio.Queue[str | None] = asyncio.Queue()
 
     def report(step: str) -> None:
-        """Called in the thread."""
         """From the thread to the stream."""
         loop.call_soon_threadsafe(steps.put_nowait, step)
 

@@ -83,7 +83,6 @@ async def chat(runtime: Runtime, request: ChatRequest) -> AsyncGenerator[ChatRes
     resolved = await _find(runtime, request.model, _chat_missing(request.model, unload=unload))
 
     def respond(text: str, *, done: bool = False, **fields: Any) -> ChatResponse:  # noqa: ANN401 - counts
-        """One response, stamped with the moment."""
         """One response of this request."""
         message = AnswerMessage(role="assistant", content=text)
         return ChatResponse(model=request.model, created_at=_now(), message=message, done=done, **fields)
@@ -117,7 +116,6 @@ async def generate(runtime: Runtime, request: GenerateRequest) -> AsyncGenerator
     resolved = await _find(runtime, request.model, lambda: NotFoundError(f"model '{request.model}' not found"))
 
     def respond(text: str, *, done: bool = False, **fields: Any) -> GenerateResponse:  # noqa: ANN401 - counts
-        """One response, stamped with the moment."""
         """One response of this request."""
         return GenerateResponse(model=request.model, created_at=_now(), response=text, done=done, **fields)
 
