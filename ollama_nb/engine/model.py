@@ -29,6 +29,8 @@ __all__ = ["AbortedError", "Batch", "DecodeError", "Model", "ModelLoadError", "N
 
 _CACHE_TYPES: Final = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
 _ALL_LAYERS: Final = 999
+_MAX_THREADS: Final = 512
+"""``GGML_MAX_N_THREADS``: llama.cpp aborts above it."""
 _LOG_DEBUG: Final = 1
 """``GGML_LOG_LEVEL_DEBUG`` of ggml.h."""
 _LOG_CONTINUED: Final = 5
@@ -124,8 +126,9 @@ class Model:
         self.num_ctx = min(load.num_ctx, self.num_ctx_train) if self.num_ctx_train > 0 else load.num_ctx
         # A row for every sequence: llama.cpp aborts the process where a batch is smaller than that.
         self.num_batch = max(load.num_seq, min(load.num_batch, self.num_ctx * load.num_seq))
-        self.num_thread = load.num_thread or _physical_cores()
-        self._governor = None if load.num_thread else ThreadGovernor(self.num_thread)
+        pinned = load.num_thread > 0
+        self.num_thread = min(load.num_thread, _MAX_THREADS) if pinned else _physical_cores()
+        self._governor = None if pinned else ThreadGovernor(self.num_thread)
         self._context = self._make_context(load)
         self._memory = lib.llama_get_memory(self._context)
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))

@@ -330,6 +330,9 @@ class Child:
             self._return(number, self._death())
         if not self._ended.done():
             self._ended.set_result(None)
+        if self._transport is not None:
+            # A child that died by itself may never be closed by anyone.
+            self._transport.close()
         if self.on_end:
             self.on_end()
 
@@ -347,7 +350,6 @@ class Child:
             log.warning("model process %d did not end by itself; killing it", self.pid)
             self.kill()
             await self._ended
-        self._transport.close()
 
     def kill(self) -> None:
         """End the process at once."""

@@ -184,6 +184,13 @@ def test_the_number_of_threads_follows_the_governor_from_the_next_decode_on(samp
     assert lib.llama_n_threads(model._context) == lib.llama_n_threads_batch(model._context) == model.num_thread == 1
 
 
+@pytest.mark.parametrize(("asked", "got"), [(-3, None), (1, 1), (1_000_000, 512)])
+def test_a_number_of_threads_that_cannot_be_had_does_no_harm(sample_gguf, asked, got):
+    model = Model(Load(model=str(sample_gguf), num_ctx=64, num_thread=asked), lambda _: None)
+    assert lib.llama_n_threads(model._context) == (got or model.num_thread) >= 1
+    assert (model._governor is None) == (asked > 0)
+
+
 def test_a_number_of_threads_that_was_asked_for_stays(load):
     assert load()._governor is None
 

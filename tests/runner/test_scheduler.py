@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import random
 
@@ -14,13 +15,16 @@ from ollama_nb.wire.errors import BusyError, OllamaError, RunnerError
 
 
 class FakeChild:
-    """A child without a process."""
+    """A child without a process; ``lingering`` holds its end up."""
 
     def __init__(self) -> None:
         self.alive = True
         self.on_end = None
+        self.lingering = None
 
     async def close(self):
+        if self.lingering:
+            await self.lingering.wait()
         self.die()
 
     def die(self):
@@ -31,10 +35,16 @@ class FakeChild:
 
 
 class Loader:
-    """Launches fakes; ``gate`` holds loads up, ``error`` makes them fail. Notes what was loaded."""
+    """Launches fakes; ``gate`` holds loads up, ``error`` makes them fail. Notes what was loaded.
+
+    ``at_the_end`` is called when a load is done and nobody has heard of it yet.
+    """
 
     def __init__(self) -> None:
         self.loaded = []
+        self.loads = []
+        self.timeouts = []
+        self.at_the_end = None
         self.children = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -51,7 +61,11 @@ class Loader:
         finally:
             self.at_once -= 1
         self.loaded.append(name)
+        self.loads.append(load)
+        self.timeouts.append(stall_timeout)
         self.children.append(FakeChild())
+        if self.at_the_end:
+            asyncio.get_running_loop().call_soon(self.at_the_end)
         return self.children[-1]
 
 
@@ -60,11 +74,14 @@ def spec(name="a", **fields):
 
 
 def play(scenario, *, free=1 << 40, **limits):
-    """Run a scenario with a scheduler and its loader; at the end nothing may be left."""
+    """Run a scenario with a scheduler and its loader; at the end nothing may be left.
+
+    ``free`` is the memory in bytes, or a function that tells it.
+    """
 
     async def run():
         loader = Loader()
-        scheduler = Scheduler(Limits(**limits), launch=loader, memory=lambda: free)
+        scheduler = Scheduler(Limits(**limits), launch=loader, memory=free if callable(free) else lambda: free)
         await scenario(scheduler, loader)
         assert scheduler.queued == 0
         assert all(runner.leases == 0 for runner in scheduler.runners())
@@ -114,6 +131,7 @@ def test_a_model_is_loaded_once_for_many():
         ({"adapters": ("/x",)}, True),
         ({"projectors": ("/x",)}, True),
         ({"name": "other"}, False),
+        ({"footprint": lambda _: 7}, False),
     ],
 )
 def test_only_what_decides_how_a_model_is_loaded_loads_it_again(changed, reloads):
@@ -121,10 +139,76 @@ def test_only_what_decides_how_a_model_is_loaded_loads_it_again(changed, reloads
         async with scheduler.lease(spec()):
             pass
         async with scheduler.lease(dataclasses.replace(spec(), **changed)):
-            pass
+            assert len(scheduler.runners()) == 1
         assert len(loader.loaded) == (2 if reloads else 1)
 
     play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reloads"),
+    [
+        ({"num_gpu": 5}, {"num_gpu": -1}, False),
+        ({"num_gpu": 5}, {"num_gpu": 5}, False),
+        ({"num_gpu": -1}, {"num_gpu": 0}, True),
+        ({"num_ctx": 1}, {"num_ctx": 4}, False),
+        ({"num_ctx": 4}, {"num_ctx": 5}, True),
+        ({"use_mmap": None}, {"use_mmap": True}, True),
+    ],
+)
+def test_what_asks_for_nothing_fits_and_contexts_below_the_least_are_the_same(first, second, reloads):
+    async def scenario(scheduler, loader):
+        for fields in (first, second):
+            async with scheduler.lease(spec(**fields)):
+                pass
+        assert len(loader.loaded) == (2 if reloads else 1)
+
+    play(scenario)
+
+
+def test_a_child_is_told_what_the_request_and_the_settings_say():
+    async def scenario(scheduler, loader):
+        async with scheduler.lease(spec(num_ctx=1, num_batch=7, num_thread=3, use_mmap=False, adapters=("/l",))):
+            pass
+        load = loader.loads[0]
+        assert (load.model, load.adapters, load.num_ctx, load.num_seq) == ("/a", ("/l",), 4, 5)
+        assert (load.num_batch, load.num_thread, load.use_mmap) == (7, 3, False)
+        assert (load.flash_attention, load.cache_type) == (True, "q8_0")
+        async with scheduler.lease(spec("embedder", embedding=True)) as runner:
+            assert runner.num_seq == loader.loads[1].num_seq == 1
+
+    play(scenario, num_parallel=5, flash_attention=True, cache_type="q8_0")
+
+
+@pytest.mark.parametrize(("load_timeout", "seconds"), [(90 * SECOND, 90), (FOREVER, None)])
+def test_the_time_that_a_load_may_stall_is_a_setting(load_timeout, seconds):
+    async def scenario(scheduler, loader):
+        async with scheduler.lease(spec()):
+            assert loader.timeouts == [seconds]
+
+    play(scenario, load_timeout=load_timeout)
+
+
+def test_a_reload_waits_for_the_last_request_and_nobody_slips_in_before_it():
+    async def scenario(scheduler, loader):
+        running, release = hold(scheduler, spec())
+        await settle()
+        changed, done = hold(scheduler, spec(num_ctx=8))
+        await settle()
+        late, also = hold(scheduler, spec())
+        await settle()
+        assert loader.loaded == ["a"]
+        assert scheduler.queued == 2
+        release.set()
+        await running
+        await settle()
+        assert [load.num_ctx for load in loader.loads] == [4096, 8]
+        done.set()
+        also.set()
+        await asyncio.gather(changed, late)
+        assert [load.num_ctx for load in loader.loads] == [4096, 8, 4096]
+
+    play(scenario, num_parallel=4)
 
 
 def test_a_full_queue_refuses_with_ollamas_words():
@@ -142,6 +226,43 @@ def test_a_full_queue_refuses_with_ollamas_words():
         await asyncio.gather(running, waiting)
 
     play(scenario, max_queue=1)
+
+
+def test_the_queue_holds_exactly_as_many_as_the_setting_says():
+    async def scenario(scheduler, loader):
+        loader.gate.clear()
+        tasks = [hold(scheduler, spec(str(number))) for number in range(3)]
+        await settle()
+        assert scheduler.queued == 3
+        with pytest.raises(BusyError):
+            await hold(scheduler, spec())[0]
+        tasks[1][0].cancel()
+        await settle()
+        tasks.append(hold(scheduler, spec("3")))
+        await settle()
+        assert scheduler.queued == 3
+        loader.gate.set()
+        for _, release in tasks:
+            release.set()
+        await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
+        assert loader.loaded == ["0", "2", "3"]
+
+    play(scenario, max_queue=3)
+
+
+def test_first_come_first_served():
+    async def scenario(scheduler, loader):
+        order = []
+
+        async def use(number):
+            async with scheduler.lease(spec()):
+                order.append(number)
+                await settle()
+
+        await asyncio.gather(*(use(number) for number in range(8)))
+        assert order == list(range(8))
+
+    play(scenario, num_parallel=2)
 
 
 def test_as_many_requests_run_as_there_are_sequences():
@@ -186,6 +307,51 @@ def test_keep_alive_decides_what_stays(keep_alive, stays):
     play(scenario)
 
 
+def test_a_model_goes_after_the_last_of_the_requests_that_wanted_it_gone():
+    async def scenario(scheduler, loader):
+        first, one = hold(scheduler, spec(), 0)
+        second, two = hold(scheduler, spec(), 0)
+        await settle()
+        one.set()
+        await first
+        await asyncio.sleep(0.05)
+        assert scheduler.runners()
+        two.set()
+        await second
+        await asyncio.sleep(0.05)
+        assert not scheduler.runners()
+
+    play(scenario, num_parallel=2)
+
+
+def test_an_idle_model_has_a_fixed_end_and_a_busy_one_has_not():
+    async def scenario(scheduler, loader):
+        async with scheduler.lease(spec("short"), 60 * SECOND) as short:
+            first = short.expires_at
+            await asyncio.sleep(0.01)
+            assert short.expires_at > first
+        end = short.expires_at
+        await asyncio.sleep(0.01)
+        assert short.expires_at == end == short.idle_since + 60 * SECOND
+        async with scheduler.lease(spec("long"), FOREVER) as long:
+            pass
+        assert scheduler.runners() == [long, short]
+
+    play(scenario)
+
+
+def test_the_setting_is_the_keep_alive_of_requests_that_say_nothing():
+    async def scenario(scheduler, loader):
+        async with scheduler.lease(spec()) as runner:
+            assert runner.keep_alive == 7 * SECOND
+        async with scheduler.lease(spec(), 9 * SECOND) as runner:
+            pass
+        async with scheduler.lease(spec()) as runner:
+            assert runner.keep_alive == 9 * SECOND
+
+    play(scenario, keep_alive=7 * SECOND)
+
+
 def test_a_new_request_stops_the_clock_and_the_last_keep_alive_counts():
     async def scenario(scheduler, loader):
         async with scheduler.lease(spec(), 50_000_000):
@@ -212,6 +378,49 @@ def test_the_one_that_would_go_first_makes_room_and_idle_ones_before_busy_ones()
         await busy
 
     play(scenario, max_loaded_models=3)
+
+
+def test_among_equals_the_path_decides_who_makes_room():
+    async def scenario(scheduler, loader):
+        for name in "cab":
+            async with scheduler.lease(spec(name)):
+                pass
+        async with scheduler.lease(spec("new")):
+            assert {runner.spec.name for runner in scheduler.runners()} == {"b", "c", "new"}
+
+    # Three is what a machine without a GPU holds if nothing is said.
+    play(scenario)
+
+
+def test_where_all_are_busy_the_first_to_go_is_waited_for():
+    async def scenario(scheduler, loader):
+        held = {name: hold(scheduler, spec(name), seconds * SECOND) for name, seconds in (("a", 20), ("b", 10))}
+        await settle()
+        waiting, also = hold(scheduler, spec("new"))
+        await settle()
+        held["a"][1].set()
+        await settle()
+        assert loader.loaded == ["a", "b"]
+        held["b"][1].set()
+        await settle()
+        assert {runner.spec.name for runner in scheduler.runners()} == {"a", "new"}
+        also.set()
+        await asyncio.gather(waiting, *(task for task, _ in held.values()))
+
+    play(scenario, max_loaded_models=2)
+
+
+def test_models_go_until_the_new_one_fits():
+    async def scenario(scheduler, loader):
+        for name in "abc":
+            async with scheduler.lease(spec(name)):
+                pass
+        async with scheduler.lease(spec("new", footprint=lambda num_seq: num_seq * 4)):
+            assert [runner.size for runner in scheduler.runners() if runner.spec.name == "new"] == [8]
+        assert {runner.spec.name for runner in scheduler.runners()} == {"c", "new"}
+
+    frees = iter([100, 100, 100, 0, 7, 8])
+    play(scenario, free=lambda: next(frees), num_parallel=2, max_loaded_models=9)
 
 
 def test_a_model_that_does_not_fit_makes_room_and_one_that_never_will_is_refused():
@@ -279,6 +488,72 @@ def test_who_goes_away_leaves_nothing_behind(when):
     play(scenario)
 
 
+def test_a_child_that_dies_while_idle_is_forgotten():
+    async def scenario(scheduler, loader):
+        async with scheduler.lease(spec(), 50_000_000):
+            pass
+        loader.children[0].die()
+        assert not scheduler.runners()
+        async with scheduler.lease(spec()):
+            await asyncio.sleep(0.1)  # past the end of the first one's keep-alive
+            assert scheduler.runners()
+        assert loader.loaded == ["a", "a"]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("asked_again", [True, False])
+def test_who_goes_away_in_the_instant_in_which_the_model_is_there_leaves_it_for_its_keep_alive(asked_again):
+    async def scenario(scheduler, loader):
+        task, _ = hold(scheduler, spec())
+        loader.at_the_end = task.cancel
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (runner,) = scheduler.runners()
+        assert (runner.leases, loader.loaded) == (0, ["a"])
+        loader.at_the_end = None
+        if asked_again:
+            async with scheduler.lease(spec()):
+                assert loader.loaded == ["a"]
+        await asyncio.sleep(0.3)
+        assert not scheduler.runners()
+
+    play(scenario, keep_alive=SECOND // 10)
+
+
+def test_a_model_that_was_to_make_room_goes_even_if_nobody_waits_for_that_any_more():
+    async def scenario(scheduler, loader):
+        async with scheduler.lease(spec("old")):
+            pass
+        lingering = loader.children[0].lingering = asyncio.Event()
+        task, _ = hold(scheduler, spec("new"))
+        await settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert scheduler.runners()
+        lingering.set()
+        await settle()
+        assert not scheduler.runners()
+        assert loader.loaded == ["old"]
+
+    play(scenario, max_loaded_models=1)
+
+
+def test_a_request_just_after_an_unload_loads_again():
+    async def scenario(scheduler, loader):
+        async with scheduler.lease(spec()):
+            pass
+        scheduler.unload("/a")
+        scheduler.unload("/a")
+        scheduler.unload("/never loaded")
+        async with scheduler.lease(spec()) as runner:
+            assert runner.child.alive
+        assert loader.loaded == ["a", "a"]
+
+    play(scenario)
+
+
 def test_unload_waits_for_the_last_request_and_returns_at_once():
     async def scenario(scheduler, loader):
         running, release = hold(scheduler, spec())
@@ -302,6 +577,68 @@ def test_closing_calls_a_load_off():
         await scheduler.close()
         with pytest.raises(OllamaError, match="the server is shutting down"):
             await task
+
+    play(scenario)
+
+
+def test_nothing_is_loaded_once_the_scheduler_is_closed():
+    async def scenario(scheduler, loader):
+        await scheduler.close()
+        with pytest.raises(OllamaError, match="the server is shutting down") as caught:
+            async with scheduler.lease(spec()):
+                pass
+        assert caught.value.status == 503
+        assert loader.loaded == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("wanted", [spec("new"), spec("old", num_ctx=8)], ids=["other model", "other options"])
+def test_closing_while_a_load_waits_for_room_loads_nothing_more(wanted):
+    async def scenario(scheduler, loader):
+        running, release = hold(scheduler, spec("old"))
+        await settle()
+        waiting, _ = hold(scheduler, wanted)
+        await settle()
+        await scheduler.close()
+        with pytest.raises(OllamaError, match="the server is shutting down"):
+            await waiting
+        assert loader.loaded == ["old"]
+        release.set()
+        await running
+
+    play(scenario, max_loaded_models=1)
+
+
+def test_closing_ends_busy_models_and_those_who_wait_for_them():
+    async def scenario(scheduler, loader):
+        running, release = hold(scheduler, spec())
+        await settle()
+        waiting, _ = hold(scheduler, spec())
+        await settle()
+        await asyncio.gather(scheduler.close(), scheduler.close())
+        assert not loader.children[0].alive
+        assert not scheduler.runners()
+        release.set()
+        await running
+        with pytest.raises(OllamaError, match="the server is shutting down"):
+            await waiting
+        assert loader.loaded == ["a"]
+
+    play(scenario)
+
+
+def test_closing_in_the_instant_in_which_a_model_is_there_ends_it():
+    async def scenario(scheduler, loader):
+        closing = []
+        loader.at_the_end = lambda: closing.append(asyncio.ensure_future(scheduler.close()))
+        task, release = hold(scheduler, spec())
+        release.set()
+        with contextlib.suppress(OllamaError):
+            await task
+        await asyncio.gather(*closing)
+        assert not loader.children[0].alive
+        assert not scheduler.runners()
 
     play(scenario)
 

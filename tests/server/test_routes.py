@@ -281,7 +281,8 @@ def test_a_kernel_inherits_the_address(jupyter):
     created = json.loads(jupyter.post("/api/kernels", {"name": "python3"})[1])
     connection_file = jupyter.runtime / f"kernel-{created['id']}.json"
     until(connection_file.exists, "the kernel's connection file")
-    manager = KernelManager(connection_file=str(connection_file))
+    # Not ours: the manager only connects, and does not take a kernel that it did not start for a dead one.
+    manager = KernelManager(owns_kernel=False, connection_file=str(connection_file))
     manager.load_connection_file()
     kernel = manager.blocking_client()
     kernel.start_channels()
