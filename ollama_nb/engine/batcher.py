@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ollama_nb.engine.model import AbortedError, Batch, DecodeError
 from ollama_nb.engine.output import OutputText
-from ollama_nb.engine.sampling import Sampler
+from ollama_nb.engine.sampling import ConstraintError, Sampler
 from ollama_nb.engine.sequences import (
     Sequence,
     Slot,
@@ -27,12 +27,23 @@ from ollama_nb.engine.sequences import (
     predict_limit,
     truncate_prompt,
 )
-from ollama_nb.runner.messages import Cancel, ChildMessage, Failed, Finish, Generate, Piece, Step
+from ollama_nb.runner.messages import (
+    PROMPT_TOO_LONG,
+    Cancel,
+    ChildMessage,
+    Failed,
+    Finish,
+    Generate,
+    Piece,
+    Step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+
+    from ollama_nb.engine.sampling import Constraint
 
 __all__ = ["Batcher", "ComputingModel", "Tokenized"]
 
@@ -79,6 +90,7 @@ class Tokenized:
     request: Generate
     prompt: list[int]
     received_at: int
+    constraint: Constraint | None = None
 
 
 class Batcher:
@@ -140,8 +152,17 @@ class Batcher:
                 return False
             if isinstance(item, Cancel):
                 self._drop(item.id)
+            elif refusal := self._refusal(item):
+                self._send(refusal)
             else:
                 self._waiting.append(item)
+
+    def _refusal(self, item: Tokenized) -> Failed | None:
+        if not item.prompt:
+            return Failed(id=item.request.id, error="Failed to create new sequence: no input provided\n")
+        if len(item.prompt) > self._model.num_ctx and not item.request.truncate:
+            return Failed(id=item.request.id, error=PROMPT_TOO_LONG, status=400)
+        return None
 
     def _drop(self, request_id: int) -> None:
         self._waiting = deque(item for item in self._waiting if item.request.id != request_id)
@@ -157,12 +178,7 @@ class Batcher:
 
     def _admit(self) -> None:
         while self._waiting and any(not slot.busy for slot in self._slots):
-            item = self._waiting.popleft()
-            if item.prompt:
-                self._running.append(self._begin(item))
-            else:
-                text = "Failed to create new sequence: no input provided\n"
-                self._send(Failed(id=item.request.id, error=text))
+            self._running.append(self._begin(self._waiting.popleft()))
 
     def _begin(self, item: Tokenized) -> Sequence:
         model, request = self._model, item.request
@@ -180,12 +196,14 @@ class Batcher:
             prompt=prompt,
             keep=keep,
             limit=predict_limit(request.num_predict, model.num_ctx),
-            sampler=Sampler(request.sampling, prompt, model.num_ctx),
+            sampler=Sampler(request.sampling, prompt, model.num_ctx, item.constraint),
             received_at=item.received_at,
             slot=slot,
             pending=prompt[reused:],
             cached_count=reused,
             text=OutputText(request.stop),
+            constraint=item.constraint,
+            dropped_count=len(item.prompt) - len(prompt),
         )
 
     def _choose_slot(self, prompt: list[int]) -> tuple[Slot, int]:
@@ -308,7 +326,12 @@ class Batcher:
             del sequence.pending[:count]
             if sequence.pending:
                 continue
-            text, reason = self._sample(sequence, row)
+            try:
+                text, reason = self._sample(sequence, row)
+            except ConstraintError as error:
+                self._send(Failed(id=sequence.id, error=f"the answer cannot follow its grammar: {error}"))
+                self._release(sequence)
+                continue
             if text:
                 pieces.append(Piece(sequence.id, text))
             if reason:

@@ -29,6 +29,8 @@ __all__ = ["AbortedError", "Batch", "DecodeError", "Model", "ModelLoadError", "N
 
 _CACHE_TYPES: Final = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
 _ALL_LAYERS: Final = 999
+_PIECE_SIZE: Final = 64
+"""Bytes that nearly every token fits into."""
 _MAX_THREADS: Final = 512
 """``GGML_MAX_N_THREADS``: llama.cpp aborts above it."""
 _LOG_DEBUG: Final = 1
@@ -133,8 +135,7 @@ class Model:
         self._memory = lib.llama_get_memory(self._context)
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
         self._pieces: dict[int, bytes] = {}
-        self._ends = frozenset(token for token in range(self.num_vocab) if lib.llama_vocab_is_eog(self._vocab, token))
-        self._piece_buffer = ctypes.create_string_buffer(256)
+        self.ends = frozenset(token for token in range(self.num_vocab) if lib.llama_vocab_is_eog(self._vocab, token))
 
     def _load_weights(self, load: Load, progress: Callable[[float], None]) -> Any:  # noqa: ANN401 - a C pointer
         @lib.llama_progress_callback  # type: ignore[untyped-decorator]
@@ -206,29 +207,30 @@ class Model:
 
     # -- text ---------------------------------------------------------------------------------------------------
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids of a text; special tokens in it are parsed, BOS/EOS added as the model is configured."""
         data = text.encode("utf-8", errors="replace")
         capacity = len(data) + 8
         tokens = (ctypes.c_int32 * capacity)()
-        count = lib.llama_tokenize(self._vocab, data, len(data), tokens, capacity, add_special, True)  # noqa: FBT003
+        count = lib.llama_tokenize(self._vocab, data, len(data), tokens, capacity, add_special, parse_special)
         if count < 0:
             raise ValueError(f"the tokenizer asked for {-count} tokens for {len(data)} bytes")
         return list(tokens[:count])
 
-    def piece(self, token: int, *, special: bool = False) -> bytes:
-        """The bytes that a token stands for, possibly not whole characters; special tokens only if asked."""
-        if not special and token in self._pieces:
-            return self._pieces[token]
-        buffer, capacity = self._piece_buffer, len(self._piece_buffer)
-        count = lib.llama_token_to_piece(self._vocab, token, buffer, capacity, 0, special)
-        if count < 0:
-            self._piece_buffer = ctypes.create_string_buffer(-count)
-            return self.piece(token, special=special)
-        data = buffer.raw[:count]
-        if not special:
-            self._pieces[token] = data
-        return data
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for, possibly not whole characters; a special token is its name.
+
+        What reads the answers tells calls and thoughts from other text by these names.
+        """
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._spell(token, _PIECE_SIZE)
+        return piece
+
+    def _spell(self, token: int, capacity: int) -> bytes:
+        buffer = ctypes.create_string_buffer(capacity)
+        count = lib.llama_token_to_piece(self._vocab, token, buffer, capacity, 0, True)  # noqa: FBT003 - special tokens
+        return buffer.raw[:count] if count >= 0 else self._spell(token, -count)
 
     def detokenize(self, tokens: Iterable[int]) -> str:
         """Text of token ids, special tokens included; raises ``ValueError`` for an id outside the vocabulary."""
@@ -247,7 +249,15 @@ class Model:
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a generation (EOS, EOT and the like)."""
-        return token in self._ends
+        return token in self.ends
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is a mark of the format, not text."""
+        return bool(lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_CONTROL)
+
+    def is_added(self, token: int) -> bool:
+        """Whether the token is text that the model's makers have added as one token."""
+        return bool(lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_USER_DEFINED)
 
     # -- computing ----------------------------------------------------------------------------------------------
 

@@ -3,13 +3,14 @@
 Order: penalties, top_k, typical_p, top_p, min_p, temperature, draw. Penalties touch only the tokens of the
 last window, so they are applied there and nowhere else; the top_k cut is a numpy partition. What is left,
 forty candidates as a rule, goes through llama.cpp's own samplers, whose draws repeat for equal seeds.
+A constraint comes before all of it: what it forbids is no candidate, so that nothing can make it one.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,30 @@ if TYPE_CHECKING:
 
     from ollama_nb.runner.messages import Sampling
 
-__all__ = ["RecentTokens", "Sampler", "largest"]
+__all__ = ["Constraint", "ConstraintError", "RecentTokens", "Sampler", "largest"]
 
 _GROUPS: Final = 64
 _TOKEN_DATA: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """``llama_token_data``: 12 bytes, no padding."""
 
 Logits = npt.NDArray[np.float32]
+
+
+class ConstraintError(Exception):
+    """An answer cannot go on within what constrains it."""
+
+
+class Constraint(Protocol):
+    """What an answer has to keep to; ``engine.grammar.GrammarMask`` is the real one."""
+
+    allowed: npt.NDArray[np.intp]
+    """Ids of the tokens that may come next, rising."""
+
+    is_complete: bool
+    """Whether nothing but an end may come next."""
+
+    def accept(self, token: int) -> None:
+        """Go on behind a token; raises ``ConstraintError``."""
 
 
 def largest(values: Logits, count: int) -> npt.NDArray[np.intp]:
@@ -89,15 +107,18 @@ class Sampler:
     ``prompt`` seeds the penalty window; ``num_ctx`` is what a ``repeat_last_n`` of -1 stands for, in tokens.
     """
 
-    def __init__(self, options: Sampling, prompt: list[int], num_ctx: int) -> None:
+    def __init__(
+        self, options: Sampling, prompt: list[int], num_ctx: int, constraint: Constraint | None = None
+    ) -> None:
         self._options = options
+        self._constraint = constraint
         window = num_ctx if options.repeat_last_n < 0 else options.repeat_last_n
         self._recent = RecentTokens(window, prompt[max(0, len(prompt) - window) :] if window else ())
         self._chain = None if options.temperature <= 0 else _chain(options)
         self._array = lib.llama_token_data_array(data=None, size=0, selected=-1, sorted=False)
 
     def sample(self, logits: Logits) -> int:
-        """The next token id; ``logits`` (num_vocab,) is changed by the penalties."""
+        """The next token id; ``logits`` (num_vocab,) is changed by the penalties. Raises ``ConstraintError``."""
         options = self._options
         self._recent.penalise(
             logits,
@@ -105,11 +126,19 @@ class Sampler:
             frequency=options.frequency_penalty,
             presence=options.presence_penalty,
         )
-        token = int(logits.argmax()) if self._chain is None else self._draw(logits)
+        if self._constraint is None:
+            token = self._choose(logits)
+        else:
+            allowed = self._constraint.allowed
+            token = int(allowed[self._choose(logits[allowed])])
+            self._constraint.accept(token)
         self._recent.add(token)
         return token
 
-    def _draw(self, logits: Logits) -> int:
+    def _choose(self, logits: Logits) -> int:
+        """The index of one of the logits: the largest, or one that is drawn."""
+        if self._chain is None:
+            return int(logits.argmax())
         ids = largest(logits, self._options.top_k)
         ranked = self._options.top_k > 0
         if ranked:

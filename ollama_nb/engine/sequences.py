@@ -14,7 +14,7 @@ from ollama_nb.engine.output import OutputText, RepetitionGuard
 from ollama_nb.runner.messages import Finish, Generate
 
 if TYPE_CHECKING:
-    from ollama_nb.engine.sampling import Sampler
+    from ollama_nb.engine.sampling import Constraint, Sampler
 
 __all__ = ["Sequence", "Slot", "common_prefix", "discard_count", "kept_count", "predict_limit", "truncate_prompt"]
 
@@ -87,6 +87,8 @@ class Sequence:
     pending: list[int]
     cached_count: int
     text: OutputText
+    constraint: Constraint | None = None
+    dropped_count: int = 0
     guard: RepetitionGuard = field(default_factory=RepetitionGuard)
     eval_count: int = 0
     first_sample_at: int = 0
@@ -107,6 +109,9 @@ class Sequence:
         text = self.text.push(piece)
         if self.text.stopped:
             return text, "stop"
+        if self.constraint is not None and self.constraint.is_complete:
+            # Only an end could follow: there is no need to compute it.
+            return text + self.text.flush(), "stop"
         if self.guard.tripped_by(text) or self.eval_count >= self.limit:
             return text + self.text.flush(), "length"
         return text, None
@@ -130,4 +135,5 @@ class Sequence:
             prompt_duration=started - self.received_at,
             eval_count=self.eval_count,
             eval_duration=max(self.last_sample_at - started, 0),
+            dropped_count=self.dropped_count,
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_FRAME",
+    "PROMPT_TOO_LONG",
     "Cancel",
     "ChildMessage",
     "Detokenize",
@@ -45,6 +46,12 @@ __all__ = [
 MAX_FRAME: Final = 1 << 28
 """A frame longer than 256 MiB is a broken stream, not a message."""
 
+PROMPT_TOO_LONG: Final = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the"
+    " context length in settings, or use a model with a longer context length"
+)
+"""What is said of a prompt that must not be cut, on either side of the pipe."""
+
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The first frame: which file to load, and with what context.
@@ -68,7 +75,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Continue a prompt. ``num_keep`` and ``num_predict`` in tokens, as the options of the same names."""
+    """Continue a prompt. ``num_keep`` and ``num_predict`` in tokens, as the options of the same names.
+
+    A prompt longer than the context loses its middle; with ``truncate`` false it is refused instead.
+    ``grammar`` is a Lark grammar of llguidance that constrains what is generated; empty = free. It speaks of the
+    text that is shown: special tokens are written in it as quoted text.
+    """
 
     id: int
     prompt: str
@@ -76,6 +88,8 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     num_predict: int = -1
     stop: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
+    truncate: bool = True
+    grammar: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -135,7 +149,8 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """Request ``id`` is complete. ``reason`` is ``stop`` or ``length``; counts in tokens, durations in ns.
 
-    ``cached_count`` of the ``prompt_count`` tokens were found in the cache.
+    ``cached_count`` of the ``prompt_count`` tokens were found in the cache; ``dropped_count`` more stood in the
+    middle of a prompt that was too long, and were cut out.
     """
 
     id: int
@@ -145,6 +160,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     prompt_duration: int
     eval_count: int
     eval_duration: int
+    dropped_count: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):

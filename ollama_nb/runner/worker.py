@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ollama_nb.engine.batcher import Batcher
+    from ollama_nb.engine.grammar import GrammarMask, Grammars
     from ollama_nb.engine.model import Model
 
 __all__ = ["main"]
@@ -68,7 +69,7 @@ class _Output:
 
 
 class _Reader(threading.Thread):
-    """Reads frames from stdin; tokenises here, so that the loop only computes."""
+    """Reads frames from stdin; tokenises and compiles grammars here, so that the loop only computes."""
 
     def __init__(self, send: Callable[[ChildMessage], None]) -> None:
         super().__init__(name="reader", daemon=True)
@@ -78,6 +79,7 @@ class _Reader(threading.Thread):
         self.ready = threading.Event()
         self.model: Model | None = None
         self.batcher: Batcher | None = None
+        self._grammars: Grammars | None = None
 
     def load(self) -> Load:
         """The first frame; blocks until it is there."""
@@ -94,6 +96,9 @@ class _Reader(threading.Thread):
                     self._handle(decode_server(body))
         except (ValueError, OSError, msgspec.DecodeError):
             log.exception("the server's frames cannot be read")
+        except BaseException:
+            # A library's panic is no Exception. A model that hears nothing more is of no use to anyone.
+            log.exception("the reader came to an end")
         self._leave()
 
     def _leave(self) -> None:
@@ -129,13 +134,20 @@ class _Reader(threading.Thread):
         except ValueError as error:
             self._send(Failed(id=message.id, error=str(error), status=400))
 
-    @staticmethod
-    def _generate(model: Model, batcher: Batcher, request: Generate) -> None:
+    def _generate(self, model: Model, batcher: Batcher, request: Generate) -> None:
         from ollama_nb.engine.batcher import Tokenized  # noqa: PLC0415 - loaded with the model, not before
 
         received_at = time.monotonic_ns()
         prompt = model.tokenize(request.prompt, add_special=True)
-        batcher.submit(Tokenized(request, prompt, received_at))
+        constraint = self._compile(model, request.grammar) if request.grammar else None
+        batcher.submit(Tokenized(request, prompt, received_at, constraint))
+
+    def _compile(self, model: Model, grammar: str) -> GrammarMask:
+        if self._grammars is None:
+            from ollama_nb.engine.grammar import Grammars  # noqa: PLC0415 - many models never see a grammar
+
+            self._grammars = Grammars(model)
+        return self._grammars.compile(grammar)
 
 
 def _progress_sender(send: Callable[[ChildMessage], None]) -> Callable[[float], None]:

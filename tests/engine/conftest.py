@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from engine.bench import Bench, Watched
 
 from ollama_nb.engine.model import Model
 from ollama_nb.runner.messages import Load
@@ -38,3 +39,13 @@ def load(_loaded: Callable[..., Model]) -> Callable[..., Model]:
         return model
 
     return empty
+
+
+@pytest.fixture
+def bench(load):
+    """``bench(num_ctx, num_seq, num_batch)``: a batcher on an empty cache."""
+
+    def make(num_ctx=256, num_seq=4, num_batch=64, *, wrapper=Watched, **changed) -> Bench:
+        return Bench(wrapper(load(num_ctx, num_seq, num_batch), **changed), num_seq)
+
+    return make

@@ -3,8 +3,6 @@
 Files that could end the process are loaded by children only, in the tests of the supervisor.
 """
 
-import ctypes
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,14 +48,28 @@ def test_a_model_says_what_it_is(text_model):
 
 def test_special_tokens_in_a_text_are_parsed(text_model):
     start, *_, end = text_model.tokenize("<|im_start|>user<|im_end|>", add_special=True)
-    assert text_model.piece(start, special=True) == b"<|im_start|>"
-    assert text_model.piece(end, special=True) == b"<|im_end|>"
+    assert text_model.piece(start) == b"<|im_start|>"
+    assert text_model.piece(end) == b"<|im_end|>"
 
 
-def test_special_tokens_are_no_text_of_an_answer(text_model):
+def test_special_tokens_are_text_where_they_are_not_to_be_parsed(text_model):
+    tokens = text_model.tokenize("<|im_end|>", add_special=False, parse_special=False)
+    assert len(tokens) > 1
+    assert text_model.detokenize(tokens) == "<|im_end|>"
+
+
+def test_a_model_knows_which_tokens_end_an_answer_and_which_are_marks(text_model):
     (end,) = text_model.tokenize("<|im_end|>", add_special=False)
-    assert text_model.piece(end) == b""
-    assert text_model.is_end(end)
+    (mark,) = text_model.tokenize("<file_sep>", add_special=False)
+    (word,) = text_model.tokenize("the", add_special=False)
+    assert [text_model.is_end(token) for token in (end, mark, word)] == [True, False, False]
+    assert [text_model.is_control(token) for token in (end, mark, word)] == [True, True, False]
+    assert not any(text_model.is_added(token) for token in (end, mark, word))
+    assert sorted(text_model.piece(token) for token in text_model.ends) == [
+        b"<reponame>",
+        b"<|endoftext|>",
+        b"<|im_end|>",
+    ]
 
 
 def test_ordinary_tokens_do_not_end_an_answer(text_model):
@@ -75,7 +87,7 @@ def test_ordinary_tokens_do_not_end_an_answer(text_model):
 def test_a_text_comes_back_from_its_tokens(text_model, text):
     tokens = text_model.tokenize(text, add_special=False)
     assert text_model.detokenize(tokens) == text
-    assert b"".join(text_model.piece(token, special=True) for token in tokens) == text.encode()
+    assert b"".join(text_model.piece(token) for token in tokens) == text.encode()
 
 
 def test_a_conversation_comes_back_with_its_special_tokens(text_model):
@@ -112,8 +124,9 @@ def test_tokens_outside_the_vocabulary_are_refused(text_model, token):
 
 def test_a_piece_may_be_longer_than_the_buffer_for_it(text_model, monkeypatch):
     (token,) = text_model.tokenize("<|im_start|>", add_special=False)
-    monkeypatch.setattr(text_model, "_piece_buffer", ctypes.create_string_buffer(1))
-    assert text_model.piece(token, special=True) == b"<|im_start|>"
+    monkeypatch.setattr("ollama_nb.engine.model._PIECE_SIZE", 1)
+    monkeypatch.setattr(text_model, "_pieces", {})
+    assert text_model.piece(token) == b"<|im_start|>"
 
 
 # -- computing ----------------------------------------------------------------------------------------------------

@@ -52,8 +52,8 @@ def apply(sampler, logits: np.ndarray) -> tuple[lib.llama_token_data_array, ctyp
     return array, data
 
 
-def draw(options: Sampling, logits: list[np.ndarray], prompt: list[int] | None = None) -> list[int]:
-    with closing(Sampler(options, prompt or [], CONTEXT)) as sampler:
+def draw(options: Sampling, logits: list[np.ndarray], prompt: list[int] | None = None, constraint=None) -> list[int]:
+    with closing(Sampler(options, prompt or [], CONTEXT, constraint)) as sampler:
         return [sampler.sample(row.copy()) for row in logits]
 
 
@@ -159,6 +159,53 @@ def test_different_seeds_and_no_seed_differ():
     rows = [np.zeros(SIZE, dtype=np.float32) for _ in range(10)]
     draws = [draw(Sampling(seed=seed, top_k=0, top_p=1.0), rows) for seed in (1, 2, -1, -1)]
     assert len({tuple(tokens) for tokens in draws}) == 4
+
+
+class Only:
+    """A constraint to the same tokens at each step."""
+
+    is_complete = False
+
+    def __init__(self, allowed: list[int]) -> None:
+        self.allowed = np.array(sorted(allowed), dtype=np.intp)
+        self.accepted: list[int] = []
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+
+@pytest.mark.parametrize("fields", [*CHAINS.values(), {"temperature": 0}], ids=[*CHAINS.keys(), "greedy"])
+def test_what_a_constraint_allows_is_drawn_as_if_there_were_nothing_else(fields):
+    rows = [logits_of(step) for step in range(8)]
+    allowed = list(range(3, SIZE, 7))
+    only = Only(allowed)
+    drawn = draw(Sampling(seed=5, **fields), rows, constraint=only)
+    assert drawn == [allowed[place] for place in draw(Sampling(seed=5, **fields), [row[allowed] for row in rows])]
+    assert only.accepted == drawn
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"repeat_penalty": 0.0},
+        {"repeat_penalty": -1.0},
+        {"presence_penalty": 3.4e38, "frequency_penalty": 3.4e38},
+        {"presence_penalty": -3.4e38},
+    ],
+)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("top_k", [0, 1, 40])
+def test_no_penalty_makes_a_forbidden_token_possible(fields, temperature, top_k):
+    options = Sampling(seed=1, temperature=temperature, top_k=top_k, **fields)
+    rows = [logits_of(step) for step in range(4)]
+    assert set(draw(options, rows, list(range(SIZE))[-60:], Only([7, SIZE - 1]))) <= {7, SIZE - 1}
+
+
+def test_a_single_allowed_token_is_drawn_however_unlikely_it_is():
+    row = np.zeros(SIZE, dtype=np.float32)
+    row[9] = -1e30
+    assert draw(Sampling(seed=1), [row], constraint=Only([9])) == [9]
+    assert draw(Sampling(temperature=0), [row], constraint=Only([9])) == [9]
 
 
 def test_a_closed_sampler_can_be_closed_again():

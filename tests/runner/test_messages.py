@@ -38,10 +38,25 @@ def test_any_cut_of_the_stream_gives_the_same_frames(steps, cuts):
     assert [decode_child(body) for body in bodies] == steps
 
 
-@pytest.mark.parametrize("message", [Load(model="/m", num_ctx=8), Generate(id=1, prompt="x", stop=("a",)), Cancel(7)])
+@pytest.mark.parametrize(
+    "message",
+    [
+        Load(model="/m", num_ctx=8),
+        Generate(id=1, prompt="x", stop=("a",)),
+        Generate(id=2, prompt="x", truncate=False, grammar='start: "é"'),
+        Cancel(7),
+    ],
+)
 def test_what_the_server_says_comes_back(message):
     (body,) = FrameReader().feed(encode(message))
     assert decode_server(body) == message
+
+
+def test_a_request_is_free_and_may_be_cut_unless_it_says_otherwise():
+    request = Generate(id=1, prompt="x")
+    assert request.truncate
+    assert request.grammar == ""
+    assert FINISH.dropped_count == 0
 
 
 def test_a_length_that_no_frame_has_is_a_broken_stream():

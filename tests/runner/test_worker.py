@@ -149,6 +149,73 @@ def test_an_answer_in_frames_cut_byte_by_byte_is_the_same(loaded):
     assert loaded.answer(2) == expected != ""
 
 
+def test_a_request_with_a_grammar_keeps_to_it(loaded):
+    loaded.say(Generate(id=1, prompt="one two three", num_predict=20, grammar='start: "<file_sep>" ("yes" | "no")'))
+    assert loaded.answer(1) in ("<file_sep>yes", "<file_sep>no")
+
+
+INVALID = {
+    "no Lark": ("start: (((", "Expected token"),
+    "too long": ("x" * (1 << 20) + "x", "more than 1048576"),
+    "too deep": (
+        "start: r0\n" + "\n".join(f"r{number}: r{number + 1}" for number in range(60_000)) + '\nr60000: "x"',
+        "too large or nested too deeply",
+    ),
+    "too wide": ("start: start start | " + "start start | " * 3000 + '"a"', "takes too long"),
+}
+
+
+@pytest.mark.parametrize(("grammar", "reason"), INVALID.values(), ids=INVALID.keys())
+def test_a_grammar_that_does_not_compile_is_refused_and_harms_nobody(loaded, grammar, reason):
+    loaded.say(
+        Generate(id=1, prompt="one two three", num_predict=4, sampling=GREEDY),
+        Generate(id=2, prompt="one two three", grammar=grammar),
+        Generate(id=3, prompt="one two three", num_predict=4, grammar='start: "yes"'),
+    )
+    failed, text = None, {1: "", 3: ""}
+    while failed is None or not text[1] or text[3] != "yes":
+        message = loaded.hear(Failed, Step)
+        if isinstance(message, Failed):
+            failed = message
+        else:
+            text |= {piece.id: text[piece.id] + piece.text for piece in message.pieces}
+    assert (failed.id, failed.status) == (2, 400)
+    assert failed.error.startswith("invalid grammar: ")
+    assert reason in failed.error
+    assert "\n" not in failed.error
+
+
+def test_a_prompt_that_may_not_be_cut_is_refused_where_it_is_too_long(loaded):
+    loaded.say(Generate(id=1, prompt="word " * 600, truncate=False))
+    failed = loaded.hear(Failed)
+    assert (failed.id, failed.status) == (1, 400)
+    assert failed.error == (
+        "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust "
+        "the context length in settings, or use a model with a longer context length"
+    )
+
+
+BREAKING = """
+from ollama_nb.runner import worker
+
+class Breaking(worker._Reader):
+    def _generate(self, *_):
+        raise BaseException("as a library's panic would be")
+
+worker._Reader = Breaking
+worker.main()
+"""
+
+
+def test_a_child_that_can_hear_no_more_ends(sample_gguf):
+    with Hand(("-c", BREAKING)) as hand:
+        hand.say(load(sample_gguf))
+        hand.hear(Loaded)
+        hand.say(Generate(id=1, prompt="one"))
+        hand.process.wait(PATIENCE)
+        assert b"as a library's panic would be" in hand.process.stderr.read()
+
+
 def test_a_child_that_was_told_nothing_ends_with_its_pipe():
     with Hand() as hand:
         assert hand.leave()[0] == 0
