@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import jinja2
 import jinja2.compiler
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.runtime
 import jinja2.sandbox
@@ -142,24 +143,36 @@ def _environment() -> _Environment:
 
 
 @functools.lru_cache(maxsize=64)
-def _compile(source: str) -> jinja2.Template:
-    return _environment().from_string(source)
+def _compile(source: str) -> tuple[jinja2.Template, frozenset[str]]:
+    environment = _environment()
+    names = jinja2.meta.find_undeclared_variables(environment.parse(source))
+    return environment.from_string(source), frozenset(names)
 
 
 class ChatTemplate:
-    """A compiled template with the texts of the model's BOS and EOS tokens."""
+    """A compiled template with the texts of the model's BOS and EOS tokens.
+
+    ``variables`` are the names that it expects to be given, such as ``tools``.
+    """
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         """Compile; raises ``OllamaError`` for a template that does not parse."""
+        self.source = source
         self.bos = bos
         self.eos = eos
         try:
-            self._template = _compile(source)
+            self._template, self.variables = _compile(source)
         except (jinja2.TemplateError, RecursionError) as error:
             raise OllamaError(f"template error: {error}") from error
 
-    def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = True) -> str:
-        """The prompt for a list of messages with ``role`` and ``content``.
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        **variables: Any,  # noqa: ANN401 - any JSON value
+    ) -> str:
+        """The prompt for a list of messages with ``role`` and ``content``; ``variables`` are ``tools`` and the like.
 
         Raises ``BadRequestError`` where the template refuses the conversation or goes past a limit, ``OllamaError``
         where it fails.
@@ -173,6 +186,7 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 bos_token=self.bos,
                 eos_token=self.eos,
+                **variables,
             ):
                 parts.append(part)
                 length += len(part)
