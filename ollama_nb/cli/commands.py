@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ollama_nb.client import Client
+    from ollama_nb.client.protocol import CreateFields
 
 __all__ = ["CommandTree", "Session", "Sink", "command_tree", "parameters_option", "typed_parameters"]
 
@@ -203,19 +204,31 @@ def remove(session: Session, models: tuple[str, ...]) -> None:
 @click.argument("model")
 @click.option("--from", "source", required=True, metavar="FILE|MODEL", help="A GGUF file, or another model's name.")
 @click.option("-s", "--system", help="The system message.")
+@click.option("-t", "--template", metavar="TEXT", help="The prompt's template, as after a Modelfile's TEMPLATE.")
 @parameters_option
 @click.pass_obj
-def create(session: Session, model: str, source: str, system: str | None, assignments: tuple[str, ...]) -> None:
+def create(
+    session: Session,
+    model: str,
+    source: str,
+    *,
+    system: str | None,
+    template: str | None,
+    assignments: tuple[str, ...],
+) -> None:
     """Create MODEL from a GGUF file or from another model."""
-    parameters = typed_parameters(assignments, session.sink) or None
+    fields: CreateFields = {
+        "system": system,
+        "template": template,
+        "parameters": typed_parameters(assignments, session.sink) or None,
+    }
     path = _gguf_file(source)
     with session.connect() as client:
         if path is None:
-            stream = client.create(model, from_=source, system=system, parameters=parameters)
+            fields["from_"] = source
         else:
-            files = {path.name: _send(client, path, session.sink)}
-            stream = client.create(model, files=files, system=system, parameters=parameters)
-        with stream:
+            fields["files"] = {path.name: _send(client, path, session.sink)}
+        with client.create(model, **fields) as stream:
             for step in stream:
                 if step.total:
                     session.sink.progress(step.status, step.completed, step.total)

@@ -43,18 +43,26 @@ R = TypeVar("R")
 
 
 class _CommonFields(TypedDict, total=False):
-    """What chat and generate have in common: ``format`` is ``json`` or a JSON schema; ``keep_alive`` in seconds."""
+    """What chat and generate have in common: ``format`` is ``json`` or a JSON schema; ``keep_alive`` in seconds.
+
+    ``truncate`` false makes a prompt that does not fit into the context an error.
+    """
 
     options: Mapping[str, Any] | None
     format: str | Mapping[str, Any] | None
     think: bool | str | None
     keep_alive: str | float | None
+    truncate: bool | None
 
 
 class ChatFields(_CommonFields, total=False):
-    """The optional fields of a chat request."""
+    """The optional fields of a chat request.
+
+    ``tool_choice``: ``none``, ``auto``, ``required``, or ``{"type": "function", "function": {"name": …}}``.
+    """
 
     tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, Any] | None
 
 
 class GenerateFields(_CommonFields, total=False):

@@ -123,6 +123,17 @@ class Result:
     created_at: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def dropped(self) -> str:
+        """What of the prompt did not fit into the context and was left out, as a sentence; empty if nothing was."""
+        messages, tokens = (self.raw.get(f"prompt_dropped_{what}") or 0 for what in ("messages", "count"))
+        if not messages and not tokens:
+            return ""
+        what = f"the oldest {messages} messages ({tokens} tokens)" if messages else f"{tokens} tokens of the prompt"
+        if messages == 1:
+            what = f"the oldest message ({tokens} tokens)"
+        return f"{what} did not fit into the context and {'was' if messages == 1 else 'were'} left out"
+
     def __str__(self) -> str:
         return self.text
 

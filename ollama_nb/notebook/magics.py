@@ -171,6 +171,8 @@ def chat(
         answer = stream.partial()
     if output:
         session.store(output, answer)
+    if answer.dropped:
+        session.sink.warn(f"Note: {answer.dropped}; a larger context (-p num_ctx=N) keeps more.")
     if interrupted:
         kept = f"; what came is in `{output}`" if output else ""
         raise CellInterrupted(f"the answer was broken off{kept}.")

@@ -82,8 +82,9 @@ class ApiHandler(_Door):
             await work()
         except OllamaError as error:
             self.fail(error)
-        except (asyncio.CancelledError, StreamClosedError):
-            if not self._gone:
+        except (asyncio.CancelledError, StreamClosedError) as error:
+            # A closed stream may be met before the word of it comes; a cancel may have other reasons.
+            if not self._gone and isinstance(error, asyncio.CancelledError):
                 raise
             log.info("%s %s: the client went away", self.request.method, self.request.path)
         finally:

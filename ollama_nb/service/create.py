@@ -1,7 +1,9 @@
 """Making models: from GGUF blobs that were uploaded, or from a model that is here.
 
-The store does the work in a thread and reports its steps; they come out here as a stream. A model of the same
-name is replaced in one step at the end, so an error or a kill on the way leaves the old one as it was.
+A GGUF file whose chat template is of a known format gets that format's Go template and stop texts, as with Ollama;
+one whose chat template is another keeps it and is driven by it. The store does the work in a thread and reports its
+steps; they come out here as a stream. A model of the same name is replaced in one step at the end, so an error or a
+kill on the way leaves the old one as it was.
 """
 
 from __future__ import annotations
@@ -9,7 +11,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ollama_nb.prompt.gotemplate import TemplateError
+from ollama_nb.prompt.known import recognise
+from ollama_nb.prompt.render import prompt_template
+from ollama_nb.service.resolve import header_of, token_text
 from ollama_nb.store.drafts import ModelDraft
+from ollama_nb.store.manifests import Layer, MediaType
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, NotImplementedYetError
 from ollama_nb.wire.names import InvalidNameError, Name, parse_name
 from ollama_nb.wire.native import CreateRequest, Progress
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from ollama_nb.service.runtime import Runtime
+    from ollama_nb.store.blobs import BlobStore
     from ollama_nb.store.models import Report
 
 __all__ = ["create"]
@@ -51,13 +59,15 @@ async def create(runtime: Runtime, request: CreateRequest) -> AsyncGenerator[Pro
 
 def _create(runtime: Runtime, name: Name, request: CreateRequest, report: Report) -> None:
     store = runtime.store
-    draft = _base(runtime, request, report)
+    draft, system = _base(runtime, request, report)
     if request.adapters:
         draft = draft.with_adapters(request.adapters, store.blobs, report)
+    _check_template(request.template)
     licenses = [request.license] if isinstance(request.license, str) else request.license
     draft = draft.apply(
-        template=None,
-        system=request.system,
+        template=request.template,
+        # The default text goes with the template that was found, not with one that the user wrote.
+        system=request.system or ("" if request.template else system),
         licenses=licenses,
         params={key: value for key, value in request.parameters.items() if value is not None},
         messages=[{"role": message.role, "content": message.content} for message in request.messages],
@@ -65,16 +75,43 @@ def _create(runtime: Runtime, name: Name, request: CreateRequest, report: Report
     store.create(name, draft, report)
 
 
-def _base(runtime: Runtime, request: CreateRequest, report: Report) -> ModelDraft:
+def _base(runtime: Runtime, request: CreateRequest, report: Report) -> tuple[ModelDraft, str]:
+    """The draft to build on, and the system text that its files imply."""
     if not request.from_:
-        return ModelDraft.from_gguf(request.files, runtime.store.blobs, report)
+        blobs = runtime.store.blobs
+        return _with_known_template(ModelDraft.from_gguf(request.files, blobs, report), blobs)
     try:
         base = runtime.store.get(_name(request.from_))
     except NotFoundError as error:
         raise NotFoundError(
             f"model '{request.from_}' not found", hint="this version does not pull; create it from a GGUF file first"
         ) from error
-    return ModelDraft.from_model(base)
+    return ModelDraft.from_model(base), ""
+
+
+def _with_known_template(draft: ModelDraft, blobs: BlobStore) -> tuple[ModelDraft, str]:
+    """The draft with the template that its weights' chat template is known to mean, and their default system text."""
+    for layer in draft.layers:
+        if isinstance(layer, Layer) and layer.media_type == MediaType.MODEL:
+            header = header_of(blobs.path(layer.digest))
+            source = header.metadata.get("tokenizer.chat_template")
+            if not isinstance(source, str):
+                continue
+            known = recognise(source, bos=token_text(header, "bos"), eos=token_text(header, "eos"))
+            if known is not None:
+                params = {"stop": list(known.stop)}
+                return draft.with_known_template(known.name, known.template, params), known.default_system
+    return draft, ""
+
+
+def _check_template(source: str) -> None:
+    """Raises ``BadRequestError`` in Ollama's words for a template that does not parse."""
+    if not source:
+        return
+    try:
+        prompt_template(source)
+    except TemplateError as error:
+        raise BadRequestError(f"template error: {error}") from error
 
 
 def _name(text: str) -> Name:
@@ -89,8 +126,4 @@ def _refuse_unsupported(request: CreateRequest) -> None:
     if request.quantize or request.quantization:
         raise NotImplementedYetError(
             "quantizing is not supported by this version", hint="create the model from a GGUF that is quantized"
-        )
-    if request.template:
-        raise NotImplementedYetError(
-            "templates are not supported by this version", hint="the chat template inside the GGUF is used"
         )

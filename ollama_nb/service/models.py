@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ollama_nb.gguf.reader import GgufArray, Header
-from ollama_nb.service.resolve import header_of, resolve
+from ollama_nb.service.resolve import capabilities_of, header_of, resolve
+from ollama_nb.service.threads import in_template_thread
 from ollama_nb.store.modelfile import DEFAULT_TEMPLATE, print_modelfile, print_parameters
 from ollama_nb.wire.durations import format_rfc3339
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
@@ -28,6 +29,7 @@ from ollama_nb.wire.native import (
 if TYPE_CHECKING:
     from ollama_nb.service.runtime import Runtime
     from ollama_nb.store.manifests import ModelConfig
+    from ollama_nb.store.models import ModelStore
 
 __all__ = ["copy", "delete", "list_models", "list_running", "show"]
 
@@ -36,8 +38,11 @@ _HIDDEN_KEYS = frozenset({"general.name", "tokenizer.chat_template"})
 
 async def list_models(runtime: Runtime) -> ListResponse:
     """``/api/tags``: what is in the store, newest first; damaged models are left out."""
-    entries = await asyncio.to_thread(runtime.store.list)
-    summaries = [
+    return ListResponse(models=await asyncio.to_thread(_summaries, runtime.store))
+
+
+def _summaries(store: ModelStore) -> list[ModelSummary]:
+    return [
         ModelSummary(
             name=entry.name.short,
             model=entry.name.short,
@@ -45,10 +50,10 @@ async def list_models(runtime: Runtime) -> ListResponse:
             size=entry.size,
             digest=entry.digest,
             details=_details(entry.config),
+            capabilities=capabilities_of(store, entry),
         )
-        for entry in entries
+        for entry in store.list()
     ]
-    return ListResponse(models=summaries)
 
 
 async def list_running(runtime: Runtime) -> ProcessResponse:
@@ -100,7 +105,7 @@ async def show(runtime: Runtime, request: ShowRequest) -> ShowResponse:
         tensors=[
             Tensor(name=tensor.name, type=tensor.type, shape=list(tensor.shape)) for tensor in resolved.header.tensors
         ],
-        capabilities=resolved.capabilities,
+        capabilities=await in_template_thread(lambda: resolved.capabilities),
         modified_at=format_rfc3339(stored.modified_ns, local=True),
     )
 

@@ -1,16 +1,19 @@
-"""From the name in a request to a model that can be loaded: manifest, GGUF header, chat template, capabilities."""
+"""From the name in a request to a model that can be loaded: manifest, GGUF header, template, capabilities."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ollama_nb.gguf.footprint import estimate
 from ollama_nb.gguf.reader import GgufArray, Header, read_header
-from ollama_nb.prompt.jinja import ChatTemplate
+from ollama_nb.prompt.driver import JinjaDriver, go_driver
+from ollama_nb.prompt.sandbox import SandboxedTemplate
 from ollama_nb.runner.scheduler import ModelSpec
+from ollama_nb.store.modelfile import DEFAULT_TEMPLATE
 from ollama_nb.wire.errors import NotFoundError, OllamaError
 from ollama_nb.wire.native import Message
 from ollama_nb.wire.options import Options, merge_options
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ollama_nb.prompt.driver import Driver
     from ollama_nb.service.runtime import Runtime
-    from ollama_nb.store.models import StoredModel
+    from ollama_nb.store.models import ModelEntry, ModelStore, StoredModel
     from ollama_nb.wire.names import Name
 
-__all__ = ["ResolvedModel", "header_of", "resolve"]
+__all__ = ["ResolvedModel", "capabilities_of", "header_of", "resolve", "token_text"]
+
+log = logging.getLogger(__name__)
 
 
 @functools.lru_cache(maxsize=64)
@@ -33,15 +39,16 @@ def header_of(path: Path) -> Header:
 
 
 @functools.lru_cache(maxsize=64)
-def _template_of(path: Path) -> ChatTemplate | None:
+def _jinja_of(path: Path) -> JinjaDriver | None:
     header = header_of(path)
     source = header.metadata.get("tokenizer.chat_template")
     if not isinstance(source, str):
         return None
-    return ChatTemplate(source, bos=_token_text(header, "bos"), eos=_token_text(header, "eos"))
+    return JinjaDriver(SandboxedTemplate(source, bos=token_text(header, "bos"), eos=token_text(header, "eos")))
 
 
-def _token_text(header: Header, kind: str) -> str:
+def token_text(header: Header, kind: str) -> str:
+    """The text of the ``bos`` or ``eos`` token; empty where there is none."""
     number = header.metadata.get(f"tokenizer.ggml.{kind}_token_id")
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(number, int) or not isinstance(tokens, GgufArray) or not 0 <= number < len(tokens):
@@ -58,14 +65,36 @@ class ResolvedModel:
     header: Header
 
     @property
-    def template(self) -> ChatTemplate | None:
-        """The model's chat template, compiled when it is first used; raises ``OllamaError`` for a broken one."""
-        return _template_of(self.path)
+    def driver(self) -> Driver:
+        """The model's TEMPLATE, else the chat template of its GGUF, else the bare prompt.
+
+        Raises ``OllamaError`` for one that does not parse.
+        """
+        if self.stored.template is not None:
+            return go_driver(self.stored.template)
+        return _jinja_of(self.path) or go_driver(DEFAULT_TEMPLATE)
+
+    @property
+    def bos(self) -> str:
+        """The text of the BOS token."""
+        return token_text(self.header, "bos")
 
     @property
     def capabilities(self) -> list[str]:
-        """What this version can do with the model: an embedding model embeds, any other completes."""
-        return ["embedding"] if self.header.get("pooling_type") is not None else ["completion"]
+        """What the model can do, in Ollama's order; a template that does not parse adds nothing."""
+        found = ["embedding" if self.header.get("pooling_type") is not None else "completion"]
+        if self.header.get("vision.block_count") is not None or self.stored.projector_paths:
+            found.append("vision")
+        try:
+            return [*found, *self.driver.abilities]
+        except OllamaError as error:
+            log.warning("the template of %s cannot be used: %s", self.stored.name.short, error)
+            return found
+
+    @property
+    def thinks_by_name(self) -> bool:
+        """Whether it is of a family that wrote its thinking into the content before templates knew of it."""
+        return self.stored.config.model_family == "qwen3" or self.stored.name.model == "deepseek-r1"
 
     @property
     def history(self) -> list[Message]:
@@ -102,11 +131,26 @@ async def resolve(runtime: Runtime, name: Name) -> ResolvedModel:
     Raises ``NotFoundError`` for a model that is not there (or whose weights are gone), ``OllamaError`` for one
     that is damaged.
     """
-    return await asyncio.to_thread(_resolve, runtime, name)
+    return await asyncio.to_thread(_resolve, runtime.store, name)
 
 
-def _resolve(runtime: Runtime, name: Name) -> ResolvedModel:
-    stored = runtime.store.get(name)
+def capabilities_of(store: ModelStore, entry: ModelEntry) -> list[str]:
+    """The capabilities of a listed model; none where its files are not all there. Blocks on the disk."""
+    try:
+        return list(_capabilities(store, entry.name, entry.digest))
+    except OllamaError:
+        return []
+
+
+@functools.lru_cache(maxsize=1024)
+def _capabilities(store: ModelStore, name: Name, digest: str) -> tuple[str, ...]:
+    """Remembered by the digest of the manifest, since whoever has it has the same files."""
+    del digest
+    return tuple(_resolve(store, name).capabilities)
+
+
+def _resolve(store: ModelStore, name: Name) -> ResolvedModel:
+    stored = store.get(name)
     if stored.model_path is None:
         raise OllamaError(f"model '{name.short}' has no weights", hint="create it again from a GGUF file")
     if not stored.model_path.exists():

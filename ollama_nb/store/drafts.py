@@ -37,10 +37,11 @@ _MEDIA_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class NewLayer:
-    """A layer that becomes a blob when the draft is written."""
+    """A layer that becomes a blob when the draft is written; ``status`` is what is reported then, if not the usual."""
 
     media_type: str
     data: bytes
+    status: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,16 @@ class ModelDraft:
             raise BadRequestError(f"{name} is no adapter but a {file.kind}")
         return self._with_file(file)
 
+    def with_known_template(self, name: str, template: str, params: Mapping[str, object]) -> ModelDraft:
+        """The draft with the template and parameters that go with its files, known by ``name``.
+
+        They count as part of the files: whatever ``apply`` sets goes over them.
+        """
+        layers = (*self.layers, NewLayer(MediaType.TEMPLATE, _text(template), f"using autodetected template {name}"))
+        if params:
+            layers += (NewLayer(MediaType.PARAMS, go_json(params)),)
+        return replace(self, layers=layers, params={**self.params, **params})
+
     def apply(
         self,
         *,
@@ -124,11 +135,12 @@ class ModelDraft:
     def write(self, blobs: BlobStore, report: Report) -> tuple[tuple[Layer, ...], ModelConfig]:
         """Writes the new layers as blobs: all layers, and the config that lists them.
 
-        Reports ``using existing layer <digest>`` or ``creating new layer <digest>`` for each in order. Raises
-        ``BadRequestError`` when a blob is missing.
+        Reports ``using existing layer <digest>`` or ``creating new layer <digest>`` for each in order, or the
+        layer's own status. Raises ``BadRequestError`` when a blob is missing.
         """
         written: list[Layer] = []
         for layer in self.layers:
+            own = ""
             if isinstance(layer, Layer):
                 _require(layer.digest, blobs)
                 written.append(layer)
@@ -136,7 +148,8 @@ class ModelDraft:
             else:
                 digest, size, existed = blobs.put(layer.data)
                 written.append(Layer(layer.media_type, digest, size))
-            report(f"{'using existing' if existed else 'creating new'} layer {written[-1].digest}")
+                own = layer.status
+            report(own or f"{'using existing' if existed else 'creating new'} layer {written[-1].digest}")
         rootfs = RootFS(diff_ids=tuple(layer.digest for layer in written))
         return tuple(written), msgspec.structs.replace(self.config, rootfs=rootfs)
 

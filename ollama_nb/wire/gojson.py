@@ -137,7 +137,9 @@ def _fold(value: dict[str, Any], kind: type) -> dict[str, Any]:
 
 
 def _fold_nested(item: Any, annotation: Any) -> Any:  # noqa: ANN401 - any JSON value, any annotation
-    """The same for lists of Structs, such as the messages of a chat."""
+    """The same for Structs inside, such as the function of a call, and lists of them, such as a chat's messages."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return _fold(item, annotation) if isinstance(item, dict) else item
     arguments = getattr(annotation, "__args__", ())
     inner = next((part for part in arguments if isinstance(part, type) and issubclass(part, msgspec.Struct)), None)
     if inner is None or not isinstance(item, list):

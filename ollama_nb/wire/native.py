@@ -12,6 +12,8 @@ import msgspec
 
 __all__ = [
     "AnswerMessage",
+    "CallMessage",
+    "CalledFunction",
     "ChatRequest",
     "ChatResponse",
     "CopyRequest",
@@ -32,15 +34,31 @@ __all__ = [
 ]
 
 
+class CalledFunction(msgspec.Struct, kw_only=True):
+    """The function of a tool call; ``index`` counts the calls of an answer from 0."""
+
+    index: int = 0
+    name: str = ""
+    arguments: dict[str, Any] = {}
+
+
+class CallMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A tool call as it travels, from the model and back to it in the history."""
+
+    id: str = ""
+    function: CalledFunction = msgspec.field(default_factory=CalledFunction)
+
+
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One message of a chat. ``images`` are base64."""
+    """One message of a chat. ``images`` are base64; ``tool_name`` and ``tool_call_id`` say what a ``tool`` answers."""
 
     role: str = ""
     content: str = ""
     thinking: str = ""
     images: list[str] = []
-    tool_calls: list[dict[str, Any]] = []
+    tool_calls: list[CallMessage] = []
     tool_name: str = ""
+    tool_call_id: str = ""
 
     def __post_init__(self) -> None:
         """Roles are in small letters, however a client writes them."""
@@ -53,6 +71,7 @@ class AnswerMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
     role: str
     content: str
     thinking: str = ""
+    tool_calls: list[CallMessage] = []
 
 
 class GenerateRequest(msgspec.Struct, kw_only=True):
@@ -71,10 +90,15 @@ class GenerateRequest(msgspec.Struct, kw_only=True):
     images: list[str] = []
     options: dict[str, Any] = {}
     think: Any = None
+    truncate: bool = True
 
 
 class ChatRequest(msgspec.Struct, kw_only=True):
-    """``POST /api/chat``."""
+    """``POST /api/chat``.
+
+    ``tool_choice`` is OpenAI's: ``none``, ``auto``, ``required`` or ``{"function": {"name": …}}``. ``truncate`` false
+    makes a conversation that does not fit into the context an error.
+    """
 
     model: str = ""
     messages: list[Message] = []
@@ -82,16 +106,22 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     format: Any = None
     keep_alive: Any = None
     tools: list[dict[str, Any]] = []
+    tool_choice: Any = None
     options: dict[str, Any] = {}
     think: Any = None
+    truncate: bool = True
 
 
 class GenerateResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One line of ``/api/generate``; counts in tokens, all of them only on the last line."""
+    """One line of ``/api/generate``; counts in tokens, all of them only on the last line.
+
+    ``prompt_dropped_count`` are tokens that did not fit into the context and were left out of the prompt.
+    """
 
     model: str
     created_at: str
     response: str
+    thinking: str = ""
     done: bool
     done_reason: str = ""
     context: list[int] = []
@@ -101,10 +131,15 @@ class GenerateResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     prompt_eval_duration: int = 0
     eval_count: int = 0
     eval_duration: int = 0
+    prompt_dropped_count: int = 0
 
 
 class ChatResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One line of ``/api/chat``; counts in tokens, all of them only on the last line."""
+    """One line of ``/api/chat``; counts in tokens, all of them only on the last line.
+
+    ``prompt_dropped_messages`` of the conversation, together with what else was cut ``prompt_dropped_count`` tokens,
+    did not fit into the context and were left out of the prompt.
+    """
 
     model: str
     created_at: str
@@ -117,6 +152,8 @@ class ChatResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     prompt_eval_duration: int = 0
     eval_count: int = 0
     eval_duration: int = 0
+    prompt_dropped_messages: int = 0
+    prompt_dropped_count: int = 0
 
 
 class CreateRequest(msgspec.Struct, kw_only=True):
@@ -190,6 +227,7 @@ class ModelSummary(msgspec.Struct, kw_only=True):
     size: int
     digest: str
     details: ModelDetails
+    capabilities: list[str]
 
 
 class ListResponse(msgspec.Struct, kw_only=True):

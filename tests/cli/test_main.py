@@ -107,6 +107,18 @@ def test_create_from_a_model_sends_typed_parameters(cli, server):
     }
 
 
+@pytest.mark.parametrize("option", ["-t", "--template"])
+def test_create_sends_a_template(cli, server, option):
+    code, _, _ = cli("create", "new", "--from", "base", option, "<user>{{ .Prompt }}</user>")
+    assert code == 0
+    assert server.last("/api/create") == {
+        "model": "new",
+        "stream": True,
+        "from": "base",
+        "template": "<user>{{ .Prompt }}</user>",
+    }
+
+
 def test_create_from_a_file_uploads_it_once(cli, server, tmp_path):
     path = tmp_path / "tiny.gguf"
     path.write_bytes(b"GGUF" * 100)

@@ -214,6 +214,9 @@ class Api(Base):
             thought = {"role": "assistant", "content": "", "thinking": "Which city?"}
             called = {"role": "assistant", "content": "", "tool_calls": [call]}
             await self.lines(piece("", message=thought), piece("", message=called), self.final(piece("")))
+        elif model == "forgetful":
+            dropped = {"prompt_dropped_messages": 12, "prompt_dropped_count": 340}
+            await self.lines(piece("What?"), self.final(piece(""), **dropped))
         else:
             words = ["**Why", " not**", " - ", "été"]
             await self.lines(*map(piece, words), self.final(piece(""), context=[1, 2, 3]))

@@ -33,6 +33,28 @@ def test_an_answer_prints_and_shows_as_its_text():
     assert f"{answer}" == answer._repr_markdown_() == "**Hi**"
 
 
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        ({}, ""),
+        (
+            {"prompt_dropped_messages": 12, "prompt_dropped_count": 340},
+            "the oldest 12 messages (340 tokens) did not fit into the context and were left out",
+        ),
+        (
+            {"prompt_dropped_messages": 1, "prompt_dropped_count": 34},
+            "the oldest message (34 tokens) did not fit into the context and was left out",
+        ),
+        (
+            {"prompt_dropped_count": 340},
+            "340 tokens of the prompt did not fit into the context and were left out",
+        ),
+    ],
+)
+def test_an_answer_says_what_of_the_prompt_was_left_out(raw, sentence):
+    assert ChatResult(text="", model="m", timings=Timings(), raw=raw).dropped == sentence
+
+
 def test_the_history_forgets_the_oldest_beyond_its_limit():
     history = History(limit=2)
     for model in "abc":

@@ -91,6 +91,16 @@ def test_options_are_typed_and_the_answer_is_kept(shell, server, capsys):
     assert capsys.readouterr().out == WHOLE + "\n"
 
 
+def test_a_line_says_what_did_not_fit_into_the_context(shell, capsys):
+    run(shell, "%%ollama chat -m forgetful\nWhat did I say first?")
+    out, err = capsys.readouterr()
+    assert out == "What?\n"
+    assert err == (
+        "Note: the oldest 12 messages (340 tokens) did not fit into the context and were left out; "
+        "a larger context (-p num_ctx=N) keeps more.\n"
+    )
+
+
 def test_a_line_can_be_the_message_and_the_model_be_configured(shell, server):
     run(shell, "%config OllamaMagics.model = 'small'")
     run(shell, "%ollama chat Tell me why.")

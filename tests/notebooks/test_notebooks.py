@@ -16,9 +16,10 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def jupyter(tmp_path_factory, sample_store):
+def jupyter(tmp_path_factory, make_store):
     folder = tmp_path_factory.mktemp("jupyter")
-    with JupyterProcess.start(folder, OLLAMA_MODELS=str(sample_store)) as process:
+    store = make_store(tmp_path_factory.mktemp("store"))
+    with JupyterProcess.start(folder, OLLAMA_MODELS=str(store)) as process:
         yield process
 
 
@@ -83,6 +84,18 @@ def test_the_quickstart_shows_an_answer_a_table_and_a_plot(jupyter):
     timed = next(shown for source, shown in cells if source.startswith("timings ="))
     assert "tokens" in timed["text/html"]
     assert any("image/png" in shown for _, shown in cells)
+
+
+def test_the_notebook_about_tools_shows_calls_of_its_functions(jupyter):
+    (path,) = [path for path in NOTEBOOKS if path.stem == "02-templates-and-tools"]
+    notebook = run(jupyter, nbformat.read(path, as_version=4))
+    cells = [(cell.source, outputs(cell)) for cell in notebook.cells if cell.cell_type == "code"]
+    made = next(shown for source, shown in cells if source.startswith("TEMPLATE"))
+    assert "tools" in made["text/plain"]
+    table = next(shown for source, shown in cells if source.startswith("import pandas"))
+    assert table["text/html"].count("{'") == 5, "five calls with arguments"
+    dropped = next(shown for source, shown in cells if source.startswith("chat ="))
+    assert "did not fit into the context" in dropped["text/plain"]
 
 
 def test_a_kernel_finds_its_own_server_without_being_told(jupyter):

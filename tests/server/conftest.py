@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from http_calls import client, complaints
+from http_calls import client, complaints, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +40,17 @@ def workshop(workshop_folder: Path, start: Callable[..., LocalServer]) -> Iterat
     with start(workshop_folder) as running:
         yield running
         assert not complaints(running)
+
+
+@pytest.fixture(scope="session")
+def unloaded(bench: httpx2.Client) -> Callable[[str], None]:
+    """Lets a model of the workshop go: names of one file share its process, and later tests expect their own."""
+
+    def unload(model: str) -> None:
+        bench.post("/api/generate", json={"model": model, "keep_alive": 0})
+        until(lambda: not bench.get("/api/ps").json()["models"], f"{model} is unloaded")
+
+    return unload
 
 
 @pytest.fixture(scope="session")

@@ -292,6 +292,27 @@ def test_a_system_text_changes_the_prompt(api):
     assert plain["response"] != told["response"]
 
 
+def test_a_template_in_a_request_makes_the_prompt(api):
+    shouted = generated(
+        api, prompt="Hi", template="<|im_start|>user\n{{ .Prompt }}!<|im_end|>\n<|im_start|>assistant\n"
+    )
+    raw = generated(api, prompt="<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n", raw=True)
+    assert shouted.json()["response"] == raw.json()["response"]
+    assert shouted.json()["prompt_eval_count"] == raw.json()["prompt_eval_count"]
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [("{{ if }}", "missing value"), ("{{ .Prompt.X }}", "X"), ("{{ index .Messages 99 }}", "index")],
+    ids=["does not parse", "does not run", "goes too far"],
+)
+def test_a_template_that_fails_is_an_error_and_the_server_lives(api, template, text):
+    response = generated(api, prompt="Hi", template=template)
+    assert response.status_code == 500
+    assert text in response.json()["error"]
+    assert api.get("/api/version").status_code == 200
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -383,10 +404,6 @@ def test_structured_output_is_not_silently_left_out(api, path, value):
 @pytest.mark.parametrize("value", [None, ""], ids=repr)
 def test_no_format_is_no_structured_output(api, value):
     assert chatted(api, "Hi", format=value).status_code == 200
-
-
-def test_a_go_template_is_not_silently_left_out(api):
-    assert generated(api, prompt="Hi", template="{{ .Prompt }}").status_code == 501
 
 
 @pytest.mark.parametrize("path", ["/api/pull", "/api/push", "/api/embed", "/v1/chat/completions"])

@@ -169,6 +169,32 @@ def test_a_legacy_prompt_layer_gives_way_to_a_template(store, draft, put):
     assert kinds(ModelDraft.from_model(store.get(Y)).apply(template="new").layers) == ["model", "template"]
 
 
+def test_a_known_template_comes_with_the_files_and_has_its_own_status_line(store, draft):
+    lines = []
+    known = draft.with_known_template("chatml", "{{ .Prompt }}", {"stop": ["USER:"]})
+    assert kinds(known.layers) == ["model", "template", "params"]
+    layers, _ = known.apply(system="s").write(store.blobs, lines.append)
+    assert kinds(layers) == ["model", "template", "system", "params"]
+    assert lines == [
+        f"using existing layer {EMPTY_GGUF}",
+        "using autodetected template chatml",
+        f"creating new layer {layers[2].digest}",
+        f"creating new layer {layers[3].digest}",
+    ]
+    assert store.blobs.read(layers[-1].digest) == b'{"stop":["USER:"]}\n'
+
+
+def test_what_a_request_sets_goes_over_a_known_template(store, draft):
+    lines = []
+    known = draft.with_known_template("chatml", "known", {"stop": ["USER:"]})
+    store.create(X, known.apply(template="{{ .Prompt }}", params={"seed": 1}), lines.append)
+    model = store.get(X)
+    assert (model.template, model.params) == ("{{ .Prompt }}", {"stop": ["USER:"], "seed": 1})
+    assert "using autodetected template chatml" not in lines
+    store.create(Y, known.apply(params={"stop": ["</s>"]}), ignore)
+    assert store.get(Y).params == {"stop": ["</s>"]}
+
+
 def test_an_adapter_comes_behind_the_base_layers(store, draft, put, tiny_gguf):
     file = put(tiny_gguf({"general.type": "adapter", "general.architecture": "llama"}))
     adapted = draft.with_adapters({"lora.gguf": file}, store.blobs, ignore)
