@@ -19,7 +19,7 @@ import msgspec
 
 from ollama_nb.wire.errors import BadRequestError
 
-__all__ = ["MAX_DEPTH", "decode", "encode"]
+__all__ = ["MAX_DEPTH", "decode", "encode", "whole_characters"]
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ def decode(body: bytes, kind: type[T], name: str) -> T:
         )
     _check_depth(value)
     if "\\ud" in text or "\\uD" in text:
-        value = _whole_characters(value)
+        value = whole_characters(value)
     try:
         return msgspec.convert(_fold(value, kind), kind)
     except msgspec.ValidationError as error:
@@ -152,14 +152,14 @@ def _without_nulls(items: list[Any]) -> list[Any]:
     return [{} if item is None else item for item in items]
 
 
-def _whole_characters(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def whole_characters(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Every half of a surrogate pair, which is no character, as U+FFFD."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_whole_characters(item) for item in value]
+        return [whole_characters(item) for item in value]
     if isinstance(value, dict):
-        return {_whole_characters(key): _whole_characters(item) for key, item in value.items()}
+        return {whole_characters(key): whole_characters(item) for key, item in value.items()}
     return value
 
 

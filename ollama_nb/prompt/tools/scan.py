@@ -10,11 +10,13 @@ families.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar
 
 from ollama_nb.prompt.tools.call import Delta, ToolCall
 from ollama_nb.prompt.tools.schema import needs_arguments, tool_name
+from ollama_nb.wire.gojson import whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -277,21 +279,23 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The value without halves of surrogate pairs, which no encoding takes."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    if isinstance(value, dict):
-        return {_whole(key): _whole(item) for key, item in value.items()}
+def _real(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(text)
     return value
+
+
+def _whole(text: str) -> int | float:
+    """A whole number that JSON's writers take; beyond 64 bits it is one only as a float."""
+    value = int(text)
+    return value if -(1 << 63) <= value < 1 << 64 else _real(text)
 
 
 def load_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """The value that a model wrote as JSON, line breaks in texts allowed; None if it is none."""
     try:
-        value = json.loads(text, strict=False, parse_constant=_refuse)
-        return _whole(value) if "\\u" in text else value
+        value = json.loads(text, strict=False, parse_constant=_refuse, parse_int=_whole, parse_float=_real)
+        return whole_characters(value) if "\\u" in text else value
     except (ValueError, RecursionError):
         return None

@@ -482,3 +482,20 @@ def test_a_tool_without_a_schema_can_be_called(parameters):
     bare = {"type": "function", "function": {"name": "bare", "parameters": parameters}}
     (call,) = parse(Qwen3CoderFormat(), coder("bare", to=5), tools=[bare]).calls
     assert call.arguments == {"to": "5"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("12", 12), ("1.5", 1.5), ("1e3", 1000.0), ("18446744073709551616", 18446744073709551616.0)],
+)
+def test_numbers_are_those_that_json_can_carry(written, read):
+    (call,) = parse(
+        HermesFormat(), f'<tool_call>{{"name": "get", "arguments": {{"key": {written}}}}}</tool_call>'
+    ).calls
+    assert call.arguments == {"key": read}
+
+
+@pytest.mark.parametrize("written", ["1e400", "NaN", "Infinity", "9" * 5000])
+def test_numbers_that_json_cannot_carry_are_no_call(written):
+    text = f'<tool_call>{{"name": "get", "arguments": {{"key": {written}}}}}</tool_call>'
+    assert parse(HermesFormat(), text) == content(text)

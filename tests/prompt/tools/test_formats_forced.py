@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 
+import llguidance
 import pytest
 
 from ollama_nb.prompt.tools.call import Delta
@@ -17,8 +18,6 @@ from ollama_nb.prompt.tools.hermes import HermesFormat
 from ollama_nb.prompt.tools.llama3 import Llama3Format
 from ollama_nb.prompt.tools.mistral import MistralFormat
 from ollama_nb.prompt.tools.qwen3_coder import Qwen3CoderFormat
-
-llguidance = pytest.importorskip("llguidance")
 
 SPECIAL = ["<eos>", "<|constrain|>", "<|message|>", "<｜tool▁sep｜>"]
 PLACE = {"type": "object", "properties": {"lat": {"type": "number"}}, "required": ["lat"]}
