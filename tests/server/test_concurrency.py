@@ -31,9 +31,21 @@ def calls(narrow):
         yield calls
 
 
-def models_of(server):
-    """The processes of the models, and of whoever helps them."""
+def processes_of(server):
+    """All that the server has started."""
     return psutil.Process(server.pid).children(recursive=True)
+
+
+def models_of(server):
+    """The processes of the models."""
+
+    def is_model(process):
+        try:
+            return "ollama_nb.runner.worker" in process.cmdline()
+        except psutil.NoSuchProcess:  # it has ended meanwhile
+            return False
+
+    return [process for process in processes_of(server) if is_model(process)]
 
 
 def short(calls):
@@ -184,7 +196,7 @@ def running_under_load(server):
 def test_an_end_is_an_end_also_under_load(tmp_path, start):
     with start(tmp_path, OLLAMA_NUM_PARALLEL="2") as server:
         connections = running_under_load(server)
-        processes = [psutil.Process(server.pid), *models_of(server)]
+        processes = [psutil.Process(server.pid), *processes_of(server)]
         assert len(processes) > 1
         os.kill(server.pid, signal.SIGTERM)
         assert not psutil.wait_procs(processes, timeout=60)[1]
@@ -196,7 +208,7 @@ def test_an_end_is_an_end_also_under_load(tmp_path, start):
 def test_a_server_that_is_killed_leaves_no_model_behind(tmp_path, start):
     with start(tmp_path, OLLAMA_NUM_PARALLEL="2") as server:
         connections = running_under_load(server)
-        processes = models_of(server)
+        processes = processes_of(server)
         assert processes
         os.kill(server.pid, signal.SIGKILL)
         assert not psutil.wait_procs(processes, timeout=60)[1]
