@@ -32,8 +32,8 @@ HOSTILE = {
 
 @pytest.fixture
 def short(monkeypatch):
-    """Less patience, so that the test has it too."""
-    monkeypatch.setattr(sandbox, "PATIENCE", 3.0)
+    """Less patience, so that the test has it too; enough for a slow machine to start the next process."""
+    monkeypatch.setattr(sandbox, "PATIENCE", 8.0)
 
 
 def test_a_template_says_what_it_says_anywhere():
