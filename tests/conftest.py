@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from gguf_files import gguf_bytes as write_gguf
 from samples import SMOLLM2, SMOLLM2_SHA256, default_cache, smollm2_gguf
@@ -17,6 +18,11 @@ from ollama_nb.wire.names import parse_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# The same examples at every run, so that what passes once passes again; `--hypothesis-profile=explore` looks for more.
+hypothesis.settings.register_profile("explore", print_blob=True)
+hypothesis.settings.register_profile("repeat", derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("repeat")
 
 
 @pytest.fixture(scope="session", autouse=True)

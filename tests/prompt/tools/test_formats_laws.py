@@ -157,10 +157,12 @@ def test_every_body_of_harmony_comes_out_on_its_channel(messages):
     assert parse(HarmonyFormat(), [text]) == Delta(content, thinking)
 
 
+# Larger whole numbers are read as floats, as Go reads them.
+WHOLE_NUMBERS = st.integers(-(2**63), 2**63 - 1)
 ARGUMENTS = st.dictionaries(
     st.text(max_size=5),
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        st.none() | st.booleans() | WHOLE_NUMBERS | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
         max_leaves=6,
     ),
