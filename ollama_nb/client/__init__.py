@@ -9,7 +9,7 @@ from __future__ import annotations
 from ollama_nb.client.discovery import Server, find_server
 from ollama_nb.client.http import AsyncClient, Client
 from ollama_nb.client.local import LocalServer, start_server
-from ollama_nb.client.models import ModelCard, ModelSummary, Progress, RunningModel
+from ollama_nb.client.models import Embeddings, ModelCard, ModelSummary, Progress, RunningModel
 from ollama_nb.client.results import ChatResult, Chunk, GenerateResult, Record, Timings, history
 from ollama_nb.client.stream import AsyncStream, Stream
 
@@ -19,6 +19,7 @@ __all__ = [
     "ChatResult",
     "Chunk",
     "Client",
+    "Embeddings",
     "GenerateResult",
     "LocalServer",
     "ModelCard",

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from ollama_nb.client.discovery import Server
     from ollama_nb.client.files import OnProgress
-    from ollama_nb.client.models import ModelCard, ModelSummary, Progress, RunningModel
-    from ollama_nb.client.protocol import Call, ChatFields, CreateFields, GenerateFields, StreamCall
+    from ollama_nb.client.models import Embeddings, ModelCard, ModelSummary, Progress, RunningModel
+    from ollama_nb.client.protocol import Call, ChatFields, CreateFields, EmbedFields, GenerateFields, StreamCall
     from ollama_nb.client.results import ChatResult, Chunk, GenerateResult, Message
 
 __all__ = ["AsyncClient", "Client"]
@@ -152,6 +152,10 @@ class Client:
     ) -> GenerateResult | Stream[Chunk, GenerateResult]:
         """The continuation of a prompt."""
         return self._answer(protocol.generate_call(model, prompt, fields), stream=stream)
+
+    def embed(self, model: str, texts: str | Sequence[str], **fields: Unpack[EmbedFields]) -> Embeddings:
+        """The vectors of one text or of several, of length 1."""
+        return self._call(protocol.embed_call(model, texts, fields))
 
     def _call(self, call: Call[T]) -> T:
         with transport_errors(self._http.base_url):
@@ -291,6 +295,10 @@ class AsyncClient:
     ) -> GenerateResult | AsyncStream[Chunk, GenerateResult]:
         """The continuation of a prompt."""
         return await self._answer(protocol.generate_call(model, prompt, fields), stream=stream)
+
+    async def embed(self, model: str, texts: str | Sequence[str], **fields: Unpack[EmbedFields]) -> Embeddings:
+        """The vectors of one text or of several, of length 1."""
+        return await self._call(protocol.embed_call(model, texts, fields))
 
     async def _call(self, call: Call[T]) -> T:
         with transport_errors(self._http.base_url):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
-from ollama_nb.client.models import ModelCard, ModelSummary, Progress, RunningModel
+from ollama_nb.client.models import Embeddings, ModelCard, ModelSummary, Progress, RunningModel
 from ollama_nb.client.reply import ChatFold, GenerateFold, StepsFold, convert, present, read
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "Call",
     "ChatFields",
     "CreateFields",
+    "EmbedFields",
     "GenerateFields",
     "StreamCall",
     "blob_path",
@@ -29,6 +30,7 @@ __all__ = [
     "copy_call",
     "create_call",
     "delete_call",
+    "embed_call",
     "generate_call",
     "keep_alive_call",
     "list_call",
@@ -45,7 +47,8 @@ R = TypeVar("R")
 class _CommonFields(TypedDict, total=False):
     """What chat and generate have in common: ``format`` is ``json`` or a JSON schema; ``keep_alive`` in seconds.
 
-    ``truncate`` false makes a prompt that does not fit into the context an error.
+    ``truncate`` false makes a prompt that does not fit into the context an error, ``shift`` false ends an answer
+    where the context is full. ``logprobs`` and ``top_logprobs`` (0 to 20) come with the pieces of a stream.
     """
 
     options: Mapping[str, Any] | None
@@ -53,6 +56,9 @@ class _CommonFields(TypedDict, total=False):
     think: bool | str | None
     keep_alive: str | float | None
     truncate: bool | None
+    shift: bool | None
+    logprobs: bool | None
+    top_logprobs: int | None
 
 
 class ChatFields(_CommonFields, total=False):
@@ -74,6 +80,15 @@ class GenerateFields(_CommonFields, total=False):
     context: Sequence[int] | None
     raw: bool | None
     images: Sequence[str] | None
+
+
+class EmbedFields(TypedDict, total=False):
+    """The optional fields of an embed request; ``dimensions`` cuts the vectors, ``truncate`` false no text."""
+
+    options: Mapping[str, Any] | None
+    keep_alive: str | float | None
+    truncate: bool | None
+    dimensions: int | None
 
 
 class CreateFields(TypedDict, total=False):
@@ -170,6 +185,13 @@ def generate_call(model: str, prompt: str, fields: GenerateFields) -> StreamCall
     """``POST /api/generate``."""
     body = present(model=model, prompt=prompt, stream=True, **fields)
     return StreamCall("/api/generate", body, lambda: GenerateFold(model, prompt))
+
+
+def embed_call(model: str, texts: str | Sequence[str], fields: EmbedFields) -> Call[Embeddings]:
+    """``POST /api/embed``."""
+    inputs = texts if isinstance(texts, str) else list(texts)
+    body = present(model=model, input=inputs, **fields)
+    return Call("POST", "/api/embed", body, lambda reply: read(reply, Embeddings))
 
 
 def create_call(model: str, fields: CreateFields) -> StreamCall[Progress, Progress]:

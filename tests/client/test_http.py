@@ -98,6 +98,14 @@ def test_generate_gives_text_and_context(client, server):
     assert server.last("/api/generate") == {"model": "m", "prompt": "Once", "stream": True, "system": "s"}
 
 
+def test_embed_gives_a_vector_a_text(client, server):
+    server.replies["/api/embed"] = b'{"model": "m", "embeddings": [[0.6, 0.8], [1, 0]], "prompt_eval_count": 5}'
+    embedded = client.embed("m", ("one", "two"), dimensions=2)
+    assert embedded.embeddings == ((0.6, 0.8), (1.0, 0.0))
+    assert embedded.prompt_eval_count == 5
+    assert server.last("/api/embed") == {"model": "m", "input": ["one", "two"], "dimensions": 2}
+
+
 def test_create_streams_its_steps(client, server):
     steps = [step.status for step in client.create("new", from_="base", parameters={"stop": ["x"]})]
     assert steps == ["parsing GGUF", "writing manifest", "success"]
