@@ -1,4 +1,4 @@
-"""One loaded model and its context: every call into llama.cpp but the samplers' stands here.
+"""One loaded model and its context: every call into llama.cpp but the samplers' and ``media``'s stands here.
 
 The C interface moves between releases, so the rest of the engine sees a few Python methods with plain
 integers, bytes and numpy views. A model is used by two threads: the reader tokenises, the loop decodes; the
@@ -18,19 +18,31 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
+from ollama_nb.engine.context import ContextShape, Purpose, context_shape, purpose
 from ollama_nb.engine.threads import ThreadGovernor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ollama_nb.engine.batch import Batch
     from ollama_nb.runner.messages import Load
 
-__all__ = ["AbortedError", "Batch", "DecodeError", "Model", "ModelLoadError", "NoCacheSpaceError"]
+__all__ = [
+    "AbortedError",
+    "DecodeError",
+    "Model",
+    "ModelLoadError",
+    "NoCacheSpaceError",
+    "check_decoded",
+    "write_log",
+]
 
 _CACHE_TYPES: Final = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
 _ALL_LAYERS: Final = 999
 _PIECE_SIZE: Final = 64
 """Bytes that nearly every token fits into."""
+_METADATA_SIZE: Final = 256
+"""Bytes that the values fit into that are asked for."""
 _MAX_THREADS: Final = 512
 """``GGML_MAX_N_THREADS``: llama.cpp aborts above it."""
 _LOG_DEBUG: Final = 1
@@ -55,60 +67,6 @@ class AbortedError(DecodeError):
     """The abort flag was raised in mid-decode; the cache may hold part of the batch."""
 
 
-class Batch:
-    """Rows of (token, position, sequence, wants logits) for one ``llama_decode``.
-
-    The C arrays are numpy views, filled by slices: a prompt chunk costs the same Python time as one token.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.size = 0
-        self.tokens = np.zeros(capacity, dtype=np.int32)
-        self.positions = np.zeros(capacity, dtype=np.int32)
-        self.sequences = np.zeros(capacity, dtype=np.int32)
-        self.wants_logits = np.zeros(capacity, dtype=np.int8)
-        self._sequence_counts = np.ones(capacity, dtype=np.int32)
-        # A row may belong to several sequences in llama.cpp; ours belong to one, whose id stands in `sequences`.
-        base = self.sequences.ctypes.data
-        self._sequence_pointers = np.arange(base, base + 4 * capacity, 4, dtype=np.uintp)
-        self.struct = lib.llama_batch(
-            n_tokens=0,
-            token=ctypes.cast(self.tokens.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
-            embd=None,
-            pos=ctypes.cast(self.positions.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
-            n_seq_id=ctypes.cast(self._sequence_counts.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
-            seq_id=ctypes.cast(self._sequence_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=ctypes.cast(self.wants_logits.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    @property
-    def room(self) -> int:
-        """Rows that can still be added."""
-        return self.capacity - self.size
-
-    def clear(self) -> None:
-        """Begin a new batch."""
-        self.size = 0
-
-    def add(self, tokens: list[int], position: int, sequence: int, *, logits: bool) -> int:
-        """Append consecutive tokens of one sequence from ``position`` on; ``logits`` asks for those of the last.
-
-        Returns the row of the last token, by which its logits are fetched.
-        """
-        start, end = self.size, self.size + len(tokens)
-        if end > self.capacity:
-            raise ValueError(f"{len(tokens)} tokens do not fit into the {self.room} free rows of the batch")
-        self.tokens[start:end] = tokens
-        self.positions[start:end] = range(position, position + len(tokens))
-        self.sequences[start:end] = sequence
-        self.wants_logits[start:end] = 0
-        if logits:
-            self.wants_logits[end - 1] = 1
-        self.size = end
-        return end - 1
-
-
 class Model:
     """Weights, vocabulary and context of one GGUF file.
 
@@ -125,15 +83,19 @@ class Model:
         self.num_ctx_train: int = lib.llama_model_n_ctx_train(self._model)
         self.size: int = lib.llama_model_size(self._model)
         self.adds_bos: bool = bool(lib.llama_vocab_get_add_bos(self._vocab))
-        self.num_ctx = min(load.num_ctx, self.num_ctx_train) if self.num_ctx_train > 0 else load.num_ctx
-        # A row for every sequence: llama.cpp aborts the process where a batch is smaller than that.
-        self.num_batch = max(load.num_seq, min(load.num_batch, self.num_ctx * load.num_seq))
+        self.purpose = purpose(self._metadata)
+        shape = context_shape(load, self.num_ctx_train, self.purpose)
+        self.num_ctx, self.num_seq, self.num_batch = shape.num_ctx, shape.num_seq, shape.num_batch
         pinned = load.num_thread > 0
         self.num_thread = min(load.num_thread, _MAX_THREADS) if pinned else _physical_cores()
         self._governor = None if pinned else ThreadGovernor(self.num_thread)
-        self._context = self._make_context(load)
+        self._context = self._make_context(load, shape)
         self._memory = lib.llama_get_memory(self._context)
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
+        pooling = lib.llama_pooling_type(self._context)
+        self._pools = pooling != lib.LLAMA_POOLING_TYPE_NONE
+        ranks = pooling == lib.LLAMA_POOLING_TYPE_RANK
+        self.width: int = (lib.llama_model_n_cls_out if ranks else lib.llama_model_n_embd_out)(self._model)
         self._pieces: dict[int, bytes] = {}
         self.ends = frozenset(token for token in range(self.num_vocab) if lib.llama_vocab_is_eog(self._vocab, token))
 
@@ -154,19 +116,26 @@ class Model:
             raise ModelLoadError("unable to load model")
         return model
 
-    def _make_context(self, load: Load) -> Any:  # noqa: ANN401 - a C pointer
+    def _metadata(self, key: str) -> str | None:
+        """A value of the file's header as text; None if there is none."""
+        buffer = ctypes.create_string_buffer(_METADATA_SIZE)
+        written = lib.llama_model_meta_val_str(self._model, key.encode(), buffer, _METADATA_SIZE)
+        return buffer.value.decode(errors="replace") if written >= 0 else None
+
+    def _make_context(self, load: Load, shape: ContextShape) -> Any:  # noqa: ANN401 - a C pointer
         params = lib.llama_context_default_params()
-        params.n_ctx = self.num_ctx * load.num_seq
-        params.n_batch = self.num_batch
-        params.n_ubatch = self.num_batch
-        params.n_seq_max = load.num_seq
+        params.n_ctx = shape.num_ctx if shape.unified else shape.num_ctx * shape.num_seq
+        params.n_batch = shape.num_batch
+        params.n_ubatch = shape.num_batch
+        params.n_seq_max = shape.num_seq
         params.n_threads = self.num_thread
         params.n_threads_batch = self.num_thread
         params.type_k = params.type_v = _CACHE_TYPES[load.cache_type]
         if load.flash_attention is not None:
             params.flash_attn_type = int(load.flash_attention)
         # Every sequence attends to its own part of the cache only: eight streams cost what eight streams hold.
-        params.kv_unified = False
+        params.kv_unified = shape.unified
+        params.embeddings = self.purpose is Purpose.EMBED_WHOLE
         params.no_perf = True
         params.abort_callback, params.abort_callback_data = self._abort_hook()
         context = lib.llama_init_from_model(self._model, params)
@@ -196,6 +165,11 @@ class Model:
         """
         strlen = ctypes.CDLL(ctypes.util.find_library("c")).strlen
         return ctypes.cast(strlen, lib.ggml_abort_callback), ctypes.cast(self._abort_flag, ctypes.c_void_p)
+
+    @property
+    def handles(self) -> tuple[Any, Any]:
+        """The C pointers of weights and context, for what is computed into the same cache from elsewhere."""
+        return self._model, self._context
 
     def abort(self) -> None:
         """Make a running ``decode`` return as soon as it can; callable from any thread."""
@@ -259,6 +233,11 @@ class Model:
         """Whether the token is text that the model's makers have added as one token."""
         return bool(lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_USER_DEFINED)
 
+    def require_generation(self) -> None:
+        """Raises ``ValueError`` for a model that was made for vectors: it has no next token to say."""
+        if self.purpose is not Purpose.GENERATE:
+            raise ValueError("this model makes embeddings; it cannot generate text")
+
     # -- computing ----------------------------------------------------------------------------------------------
 
     def decode(self, batch: Batch) -> None:
@@ -270,13 +249,7 @@ class Model:
             self._governor.begin()
             status = lib.llama_decode(self._context, batch.struct)
             self._set_threads(self._governor.end())
-        if status == 0:
-            return
-        if status == 1:
-            raise NoCacheSpaceError("no room in the K/V cache for the batch")
-        if status == 2:  # noqa: PLR2004 - llama.h: 2 = aborted
-            raise AbortedError("aborted")
-        raise DecodeError(f"llama_decode failed with status {status}")
+        check_decoded(status)
 
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """Logits of a row of the last batch, shape (num_vocab,): a view, valid and writable until the next decode."""
@@ -287,6 +260,33 @@ class Model:
         buffer: Any = (ctypes.c_float * self.num_vocab).from_address(address)
         logits: npt.NDArray[np.float32] = np.frombuffer(buffer, dtype=np.float32)
         return logits
+
+    def embed(self, batch: Batch) -> None:
+        """Compute a batch for the vectors of its tokens, which ``vector`` gives. Raises as ``decode`` does.
+
+        llama.cpp makes an output of every row then, so that there should be no more rows than vectors are wanted.
+        """
+        batch.wants_logits[: batch.size] = 1
+        if self.purpose is Purpose.EMBED_WHOLE:
+            self.decode(batch)
+            return
+        lib.llama_set_embeddings(self._context, True)  # noqa: FBT003 - C's signature
+        try:
+            self.decode(batch)
+        finally:
+            lib.llama_set_embeddings(self._context, False)  # noqa: FBT003 - C's signature
+
+    def vector(self, row: int, sequence: int) -> npt.NDArray[np.float32]:
+        """The vector of a sequence whose last row of the last ``embed`` was ``row``: a copy, not normalised.
+
+        What the model makes of the whole text where its file says how, else the vector of the last token.
+        """
+        pointer = lib.llama_get_embeddings_seq(self._context, sequence) if self._pools else None
+        if not pointer:
+            pointer = lib.llama_get_embeddings_ith(self._context, row)
+        if not pointer:
+            raise DecodeError(f"no vector was computed for row {row}")
+        return np.ctypeslib.as_array(pointer, shape=(self.width,)).copy()
 
     def _set_threads(self, count: int) -> None:
         if count != self.num_thread:
@@ -308,11 +308,22 @@ class Model:
         return int(lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
 
+def check_decoded(status: int) -> None:
+    """Raises what a status of ``llama_decode`` other than 0 means."""
+    if status == 0:
+        return
+    if status == 1:
+        raise NoCacheSpaceError("no room in the K/V cache for the batch")
+    if status == 2:  # noqa: PLR2004 - llama.h: 2 = aborted
+        raise AbortedError("aborted")
+    raise DecodeError(f"llama_decode failed with status {status}")
+
+
 _log_level = 0
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
-def _write_log(level: int, text: bytes, _: object) -> None:
+def write_log(level: int, text: bytes, _: object) -> None:
     """llama.cpp's own words to stderr, without the thousands of lines that it writes for its debuggers."""
     global _log_level  # noqa: PLW0603 - what goes on has the level of what it goes on from
     if level != _LOG_CONTINUED:
@@ -323,7 +334,7 @@ def _write_log(level: int, text: bytes, _: object) -> None:
 
 
 def _log_to_stderr() -> None:
-    lib.llama_log_set(_write_log, ctypes.c_void_p(0))
+    lib.llama_log_set(write_log, ctypes.c_void_p(0))
     # What C++ has to say at its own exit must not reach an interpreter that is gone.
     atexit.register(lib.llama_log_set, lib.llama_log_callback(), ctypes.c_void_p(0))
 

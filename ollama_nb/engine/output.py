@@ -26,6 +26,17 @@ class OutputText:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending = ""
         self.stopped = "" in stop
+        self.shown = 0
+
+    @property
+    def decoded(self) -> int:
+        """Characters so far, those that are held back included; ``shown`` is how many have been given out."""
+        return self.shown + len(self._pending)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether there are stop strings, so that text that was held back may never be shown."""
+        return bool(self._stop)
 
     def push(self, piece: bytes) -> str:
         """The text that is certain now that ``piece`` has come; ``stopped`` tells whether a stop string ended it."""
@@ -47,6 +58,7 @@ class OutputText:
 
     def _take(self, end: int) -> str:
         text, self._pending = self._pending[:end], self._pending[end:]
+        self.shown += len(text)
         return text
 
     def _held(self) -> int:

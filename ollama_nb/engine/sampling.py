@@ -1,6 +1,6 @@
 """Choosing the next token: Ollama's samplers in Ollama's order, with the cheap cut first.
 
-Order: penalties, top_k, typical_p, top_p, min_p, temperature, draw. Penalties touch only the tokens of the
+Order: logit_bias, penalties, top_k, typical_p, top_p, min_p, temperature, draw. Penalties touch only the tokens of the
 last window, so they are applied there and nowhere else; the top_k cut is a numpy partition. What is left,
 forty candidates as a rule, goes through llama.cpp's own samplers, whose draws repeat for equal seeds.
 A constraint comes before all of it: what it forbids is no candidate, so that nothing can make it one.
@@ -17,11 +17,14 @@ import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ollama_nb.runner.messages import Sampling
 
-__all__ = ["Constraint", "ConstraintError", "RecentTokens", "Sampler", "largest"]
+__all__ = ["MAX_BIAS", "Constraint", "ConstraintError", "RecentTokens", "Sampler", "largest"]
+
+MAX_BIAS: Final = 100.0
+"""A logit raised or lowered by so much is chosen, or banned, for all practical purposes."""
 
 _GROUPS: Final = 64
 _TOKEN_DATA: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -101,6 +104,18 @@ class RecentTokens:
             logits[ids] = chosen - (counts * np.float32(frequency) + np.float32(presence))
 
 
+class _Bias:
+    """What is added to the logits of single tokens; beyond 100 either way nothing changes any more."""
+
+    def __init__(self, bias: Mapping[int, float]) -> None:
+        self._ids = np.fromiter(bias.keys(), dtype=np.intp, count=len(bias))
+        values = np.fromiter(bias.values(), dtype=np.float64, count=len(bias))
+        self._values = np.clip(values, -MAX_BIAS, MAX_BIAS).astype(np.float32)
+
+    def add_to(self, logits: Logits) -> None:
+        logits[self._ids] += self._values
+
+
 class Sampler:
     """Draws the tokens of one sequence; ``close`` frees what it holds in C.
 
@@ -113,13 +128,16 @@ class Sampler:
         self._options = options
         self._constraint = constraint
         window = num_ctx if options.repeat_last_n < 0 else options.repeat_last_n
+        self._bias = _Bias(options.logit_bias) if options.logit_bias else None
         self._recent = RecentTokens(window, prompt[max(0, len(prompt) - window) :] if window else ())
         self._chain = None if options.temperature <= 0 else _chain(options)
         self._array = lib.llama_token_data_array(data=None, size=0, selected=-1, sorted=False)
 
     def sample(self, logits: Logits) -> int:
-        """The next token id; ``logits`` (num_vocab,) is changed by the penalties. Raises ``ConstraintError``."""
+        """The next token id; ``logits`` (num_vocab,) is changed by bias and penalties. Raises ``ConstraintError``."""
         options = self._options
+        if self._bias is not None:
+            self._bias.add_to(logits)
         self._recent.penalise(
             logits,
             repeat=options.repeat_penalty,

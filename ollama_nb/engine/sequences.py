@@ -10,10 +10,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ollama_nb.engine.images import NO_IMAGES, Images
 from ollama_nb.engine.output import OutputText, RepetitionGuard
 from ollama_nb.runner.messages import Finish, Generate
 
 if TYPE_CHECKING:
+    from ollama_nb.engine.logprobs import Logprobs
     from ollama_nb.engine.sampling import Constraint, Sampler
 
 __all__ = ["Sequence", "Slot", "common_prefix", "discard_count", "kept_count", "predict_limit", "truncate_prompt"]
@@ -41,9 +43,12 @@ def discard_count(num_ctx: int, keep: int, used: int) -> int:
     return max(0, wanted - (num_ctx - used))
 
 
-def predict_limit(num_predict: int, num_ctx: int) -> int:
-    """The most tokens an answer may have: the option, or ten contexts where it is absent, zero or larger."""
-    ceiling = 10 * num_ctx
+def predict_limit(num_predict: int, num_ctx: int, free: int | None = None) -> int:
+    """The most tokens an answer may have: the option, or ten contexts where it is absent, zero or larger.
+
+    Where the context may not be shifted, ``free`` of its places are left; the last token needs none.
+    """
+    ceiling = 10 * num_ctx if free is None else free + 1
     return num_predict if 0 < num_predict <= ceiling else ceiling
 
 
@@ -75,7 +80,10 @@ class Slot:
 
 @dataclass(eq=False)
 class Sequence:
-    """One answer in the making. ``pending`` tokens are sampled or given, but not yet in the cache."""
+    """One answer in the making. ``pending`` tokens are sampled or given, but not yet in the cache.
+
+    Placeholders stand for ``images`` among the tokens.
+    """
 
     request: Generate
     prompt: list[int]
@@ -88,6 +96,8 @@ class Sequence:
     cached_count: int
     text: OutputText
     constraint: Constraint | None = None
+    logprobs: Logprobs | None = None
+    images: Images = NO_IMAGES
     dropped_count: int = 0
     guard: RepetitionGuard = field(default_factory=RepetitionGuard)
     eval_count: int = 0

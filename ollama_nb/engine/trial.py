@@ -72,8 +72,14 @@ class _Bytes:
 
 
 def one_line(error: str) -> str:
-    """The first line of what llguidance says, without its list of all special tokens."""
-    line = next(iter(error.strip().splitlines()), "").split("; following special tokens", 1)[0]
+    """The first line of what llguidance says, without its list of all special tokens.
+
+    Of a regular expression that it cannot read, that is all but the reason, which stands in a line of its own.
+    """
+    first, *rest = error.strip().splitlines() or [""]
+    line = first.split("; following special tokens", 1)[0]
+    if line.endswith(":"):
+        line += next((f" {text.removeprefix('error: ')}" for text in rest if text.startswith("error: ")), "")
     return line if len(line) <= _ERROR_LENGTH else line[:_ERROR_LENGTH] + "..."
 
 

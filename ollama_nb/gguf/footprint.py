@@ -48,19 +48,21 @@ def estimate(
     cache_type: str = "f16",
     *,
     flash_attention: bool = True,
+    beside: int = 0,
 ) -> Footprint:
     """What llama.cpp will allocate, in bytes.
 
     ``num_ctx`` is the context of one sequence and ``num_batch`` the rows of one batch, both in tokens;
-    ``cache_type`` is ``f16``, ``q8_0``, ``q4_0`` or another of ggml's types in small letters. Raises ValueError
-    for a cache type that ggml does not have.
+    ``cache_type`` is ``f16``, ``q8_0``, ``q4_0`` or another of ggml's types in small letters; ``beside`` are the
+    bytes of what is loaded with the weights, such as a projector. Raises ValueError for a cache type that ggml does
+    not have.
     """
     if cache_type not in _CACHE_TYPES:
         raise ValueError(f'unknown cache type "{cache_type}"')
     cells = max(num_ctx, 0) * max(num_seq, 1)
     rows = min(max(num_batch, 1), cells)
     return Footprint(
-        weights=min(sum(tensor.size for tensor in header.tensors), _MOST),
+        weights=min(sum(tensor.size for tensor in header.tensors) + beside, _MOST),
         kv_cache=min(cells * _cache_bytes_per_token(header, cache_type), _MOST),
         compute=min(rows * _FLOAT * _compute_width(header, cells, flash_attention=flash_attention), _MOST),
     )

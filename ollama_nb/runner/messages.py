@@ -8,7 +8,7 @@ Durations are integer nanoseconds. Every request carries the number by which its
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,8 @@ __all__ = [
     "Cancel",
     "ChildMessage",
     "Detokenize",
+    "Embed",
+    "Embedded",
     "Failed",
     "Finish",
     "FrameReader",
@@ -31,6 +33,10 @@ __all__ = [
     "LoadFailed",
     "LoadProgress",
     "Loaded",
+    "Logprob",
+    "Measure",
+    "Measured",
+    "Overflow",
     "Piece",
     "Sampling",
     "ServerMessage",
@@ -38,6 +44,7 @@ __all__ = [
     "Text",
     "Tokenize",
     "Tokens",
+    "TopToken",
     "decode_child",
     "decode_server",
     "encode",
@@ -63,6 +70,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     model: str
     adapters: tuple[str, ...] = ()
+    projectors: tuple[str, ...] = ()
     num_ctx: int
     num_seq: int = 1
     num_batch: int = 512
@@ -79,7 +87,9 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     A prompt longer than the context loses its middle; with ``truncate`` false it is refused instead.
     ``grammar`` is a Lark grammar of llguidance that constrains what is generated; empty = free. It speaks of the
-    text that is shown: special tokens are written in it as quoted text.
+    text that is shown: special tokens are written in it as quoted text. ``images`` are files, which ``[img-0]``,
+    ``[img-1]``… stand for in the prompt. ``shift`` false ends the answer where the context is full. ``logprobs`` asks
+    for the probability of every token, ``top_logprobs`` for those of so many others beside it.
     """
 
     id: int
@@ -89,7 +99,11 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     stop: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     truncate: bool = True
+    shift: bool = True
     grammar: str = ""
+    images: tuple[bytes, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -106,6 +120,13 @@ class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     add_special: bool = False
 
 
+class Measure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How many tokens of a prompt each of some images takes; files, as those of ``Generate``."""
+
+    id: int
+    images: tuple[bytes, ...]
+
+
 class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Token ids to text, special tokens included."""
 
@@ -113,7 +134,19 @@ class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     tokens: list[int]
 
 
-ServerMessage: TypeAlias = Load | Generate | Cancel | Tokenize | Detokenize
+Overflow: TypeAlias = Literal["head", "tail", "refuse"]
+"""What is kept of a text that is too long to embed: its beginning, its end, or nothing at all."""
+
+
+class Embed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The vector of a text. What is longer than the context is cut or refused, as ``overflow`` says."""
+
+    id: int
+    text: str
+    overflow: Overflow = "head"
+
+
+ServerMessage: TypeAlias = Load | Generate | Cancel | Tokenize | Detokenize | Embed | Measure
 
 
 class LoadProgress(msgspec.Struct, frozen=True, tag=True):
@@ -139,11 +172,29 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
     error: str
 
 
+class TopToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token as bytes, and the natural logarithm of its probability before any option touched it."""
+
+    piece: bytes
+    logprob: float
+
+
+class Logprob(msgspec.Struct, frozen=True, array_like=True):
+    """A sampled token, and the likeliest ones in its place."""
+
+    token: TopToken
+    top: list[TopToken] = []
+
+
 class Piece(msgspec.Struct, frozen=True, array_like=True):
-    """Text that request ``id`` gained in this step: valid UTF-8, no part of a stop string."""
+    """Text that request ``id`` gained in this step: valid UTF-8, no part of a stop string.
+
+    ``logprobs`` are of the tokens sampled since the last piece, if they were asked for; the text may be empty then.
+    """
 
     id: int
     text: str
+    logprobs: list[Logprob] = []
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +236,13 @@ class Tokens(msgspec.Struct, frozen=True, tag=True):
     tokens: list[int]
 
 
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """Answer to ``Measure``: tokens, image by image."""
+
+    id: int
+    counts: list[int]
+
+
 class Text(msgspec.Struct, frozen=True, tag=True):
     """Answer to ``Detokenize``."""
 
@@ -192,7 +250,15 @@ class Text(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-ChildMessage: TypeAlias = LoadProgress | Loaded | LoadFailed | Step | Failed | Tokens | Text
+class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer to ``Embed``: the vector as little-endian float32, not normalised, and the tokens that it is of."""
+
+    id: int
+    vector: bytes
+    prompt_count: int
+
+
+ChildMessage: TypeAlias = LoadProgress | Loaded | LoadFailed | Step | Failed | Tokens | Text | Embedded | Measured
 
 _LENGTH = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()

@@ -236,6 +236,7 @@ class Scheduler:
         load = Load(
             model=spec.path,
             adapters=spec.adapters,
+            projectors=spec.projectors,
             num_ctx=spec.context,
             num_seq=num_seq,
             num_batch=spec.num_batch,

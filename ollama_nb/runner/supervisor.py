@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ollama_nb.runner.messages import (
     Cancel,
     Detokenize,
+    Embed,
+    Embedded,
     Failed,
     Finish,
     FrameReader,
@@ -24,6 +26,10 @@ from ollama_nb.runner.messages import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    Measure,
+    Measured,
+    Overflow,
+    Piece,
     ServerMessage,
     Step,
     Text,
@@ -49,7 +55,7 @@ _STOPPED: Final = (
     "check ollama server logs for details"
 )
 
-Answer = str | Finish | OllamaError
+Answer = Piece | Finish | OllamaError
 
 
 class _Log:
@@ -181,8 +187,8 @@ class Child:
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
-    async def generate(self, request: Callable[[int], Generate]) -> AsyncGenerator[str | Finish, None]:
-        """Run a request: text as it is gained, a ``Finish`` at the end.
+    async def generate(self, request: Callable[[int], Generate]) -> AsyncGenerator[Piece | Finish, None]:
+        """Run a request: pieces as they are gained, a ``Finish`` at the end.
 
         ``request`` makes the frame from the id it is to carry. Leaving the generator early cancels the request in
         the child. Raises ``RunnerError`` if the child dies, and what the child says is wrong.
@@ -214,12 +220,27 @@ class Child:
         tokens: list[int] = await self._call(lambda number: Tokenize(id=number, text=text, add_special=add_special))
         return tokens
 
+    async def measure(self, images: tuple[bytes, ...]) -> list[int]:
+        """How many tokens each image takes; raises ``OllamaError`` (400) for one that cannot be read."""
+        counts: list[int] = await self._call(lambda number: Measure(id=number, images=images))
+        return counts
+
     async def detokenize(self, tokens: list[int]) -> str:
         """Text of token ids; raises ``OllamaError`` (400) for ids that the vocabulary does not have."""
         text: str = await self._call(lambda number: Detokenize(id=number, tokens=tokens))
         return text
 
-    async def _call(self, request: Callable[[int], ServerMessage]) -> Any:  # noqa: ANN401 - typed by the callers
+    async def embed(self, text: str, *, overflow: Overflow = "head") -> Embedded:
+        """The vector of a text, shape (embedding length,); raises ``OllamaError`` (400) where it is too long.
+
+        Texts that wait at the same time are computed together. A task that is cancelled drops its text in the child.
+        """
+        embedded: Embedded = await self._call(
+            lambda number: Embed(id=number, text=text, overflow=overflow), cancellable=True
+        )
+        return embedded
+
+    async def _call(self, request: Callable[[int], ServerMessage], *, cancellable: bool = False) -> Any:  # noqa: ANN401 - typed by the callers
         self._require_alive()
         number = self._next_id()
         future = asyncio.get_running_loop().create_future()
@@ -229,6 +250,8 @@ class Child:
             return await future
         finally:
             del self._calls[number]
+            if cancellable and future.cancelled() and self.alive:
+                self._send(Cancel(number))
 
     def _next_id(self) -> int:
         self._last_id += 1
@@ -259,7 +282,7 @@ class Child:
     def _dispatch(self, message: object) -> None:
         if isinstance(message, Step):
             for piece in message.pieces:
-                self._answer(piece.id, piece.text)
+                self._answer(piece.id, piece)
             for finish in message.finished:
                 self._answer(finish.id, finish)
         elif isinstance(message, Failed):
@@ -270,6 +293,10 @@ class Child:
             self._return(message.id, message.tokens)
         elif isinstance(message, Text):
             self._return(message.id, message.text)
+        elif isinstance(message, Measured):
+            self._return(message.id, message.counts)
+        elif isinstance(message, Embedded):
+            self._return(message.id, message)
         else:
             self._load_moved(message)
 

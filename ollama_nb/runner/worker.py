@@ -21,6 +21,7 @@ from ollama_nb.runner.messages import (
     Cancel,
     ChildMessage,
     Detokenize,
+    Embed,
     Failed,
     FrameReader,
     Generate,
@@ -28,6 +29,8 @@ from ollama_nb.runner.messages import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    Measure,
+    Measured,
     ServerMessage,
     Text,
     Tokenize,
@@ -41,7 +44,11 @@ if TYPE_CHECKING:
 
     from ollama_nb.engine.batcher import Batcher
     from ollama_nb.engine.grammar import GrammarMask, Grammars
+    from ollama_nb.engine.media import Projector
     from ollama_nb.engine.model import Model
+    from ollama_nb.engine.passages import Passages
+
+    _Request = Generate | Embed | Tokenize | Detokenize | Measure
 
 __all__ = ["main"]
 
@@ -79,7 +86,9 @@ class _Reader(threading.Thread):
         self.ready = threading.Event()
         self.model: Model | None = None
         self.batcher: Batcher | None = None
+        self.projector: Projector | None = None
         self._grammars: Grammars | None = None
+        self._passages: Passages | None = None
 
     def load(self) -> Load:
         """The first frame; blocks until it is there."""
@@ -124,23 +133,49 @@ class _Reader(threading.Thread):
             self.batcher.cancel(message.id)
             return
         try:
-            if isinstance(message, Generate):
-                self._generate(self.model, self.batcher, message)
-            elif isinstance(message, Tokenize):
-                tokens = self.model.tokenize(message.text, add_special=message.add_special)
-                self._send(Tokens(message.id, tokens))
-            elif isinstance(message, Detokenize):
-                self._send(Text(message.id, self.model.detokenize(message.tokens)))
+            self._take(self.model, self.batcher, message)
         except ValueError as error:
             self._send(Failed(id=message.id, error=str(error), status=400))
 
+    def _take(self, model: Model, batcher: Batcher, message: _Request) -> None:
+        """Hand a request to the loop, or answer it; raises ``ValueError`` for one that is wrong in itself."""
+        if isinstance(message, Generate):
+            self._generate(model, batcher, message)
+        elif isinstance(message, Embed):
+            batcher.submit(self._passages_of(model).prepare(message))
+        elif isinstance(message, Tokenize):
+            self._send(Tokens(message.id, model.tokenize(message.text, add_special=message.add_special)))
+        elif isinstance(message, Measure):
+            self._send(Measured(message.id, self._eyes().measure(message.images)))
+        else:
+            self._send(Text(message.id, model.detokenize(message.tokens)))
+
     def _generate(self, model: Model, batcher: Batcher, request: Generate) -> None:
-        from ollama_nb.engine.batcher import Tokenized  # noqa: PLC0415 - loaded with the model, not before
+        from ollama_nb.engine.admission import Tokenized  # noqa: PLC0415 - loaded with the model, not before
 
         received_at = time.monotonic_ns()
-        prompt = model.tokenize(request.prompt, add_special=True)
+        model.require_generation()
+        if any(not 0 <= token < model.num_vocab for token in request.sampling.logit_bias):
+            raise ValueError(f'option "logit_bias": token ids must be between 0 and {model.num_vocab - 1}')
         constraint = self._compile(model, request.grammar) if request.grammar else None
-        batcher.submit(Tokenized(request, prompt, received_at, constraint))
+        if request.images:
+            prompt, images = self._eyes().tokenize(request.prompt, request.images)
+            batcher.submit(Tokenized(request, prompt, received_at, constraint, images))
+        else:
+            prompt = model.tokenize(request.prompt, add_special=True)
+            batcher.submit(Tokenized(request, prompt, received_at, constraint))
+
+    def _eyes(self) -> Projector:
+        if self.projector is None:
+            raise ValueError("this model cannot take images: it was loaded without a projector")
+        return self.projector
+
+    def _passages_of(self, model: Model) -> Passages:
+        if self._passages is None:
+            from ollama_nb.engine.passages import Passages  # noqa: PLC0415 - many models never see a text to embed
+
+            self._passages = Passages(model)
+        return self._passages
 
     def _compile(self, model: Model, grammar: str) -> GrammarMask:
         if self._grammars is None:
@@ -162,6 +197,15 @@ def _progress_sender(send: Callable[[ChildMessage], None]) -> Callable[[float], 
     return report
 
 
+def _projector(load: Load, model: Model) -> Projector | None:
+    """What lets the model see, if it can; the first of several, as in Ollama. Raises ``ModelLoadError``."""
+    if not load.projectors:
+        return None
+    from ollama_nb.engine.media import Projector  # noqa: PLC0415 - only models that see need it
+
+    return Projector(load.projectors[0], model, model.num_thread)
+
+
 def main() -> None:
     """Load the model that the first frame names and serve it until stdin closes."""
     # Ctrl-C reaches the whole process group; when to end is the server's decision.
@@ -181,11 +225,12 @@ def main() -> None:
 
     try:
         model = Model(load, _progress_sender(output.send))
+        projector = _projector(load, model)
     except ModelLoadError as error:
         output.send(LoadFailed(str(error)))
         return
-    batcher = Batcher(model, load.num_seq, output.send)
-    reader.model, reader.batcher = model, batcher
+    batcher = Batcher(model, model.num_seq, output.send, projector)
+    reader.model, reader.batcher, reader.projector = model, batcher, projector
     output.send(
         Loaded(
             num_ctx=model.num_ctx,

@@ -6,15 +6,30 @@ is always llama.cpp's.
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ollama_nb.engine.batcher import Batcher, Tokenized
-from ollama_nb.engine.model import AbortedError, Batch, Model
+from ollama_nb.engine.admission import Tokenized
+from ollama_nb.engine.batch import Batch
+from ollama_nb.engine.batcher import Batcher
+from ollama_nb.engine.model import AbortedError, Model
+from ollama_nb.engine.passages import Passages
 from ollama_nb.engine.sampling import Constraint
-from ollama_nb.runner.messages import Failed, Finish, Generate, Sampling, Step
+from ollama_nb.runner.messages import (
+    Embed,
+    Embedded,
+    Failed,
+    Finish,
+    Generate,
+    Logprob,
+    Overflow,
+    Piece,
+    Sampling,
+    Step,
+)
 
 GREEDY = Sampling(temperature=0, repeat_penalty=1.0)
 QUESTIONS = [
@@ -55,14 +70,20 @@ class Watched:
         return getattr(self._model, name)
 
     def decode(self, batch: Batch) -> None:
+        self._compute(self._model.decode, batch)
+
+    def embed(self, batch: Batch) -> None:
+        self._compute(self._model.embed, batch)
+
+    def _compute(self, compute: Callable[[Batch], None], batch: Batch) -> None:
         self.sizes.append(batch.size)
         error = self.fail.pop(0) if self.fail else None
         if error is not None:
             if self.after_computing:
-                self._model.decode(batch)
+                compute(batch)
             raise error
         try:
-            self._model.decode(batch)
+            compute(batch)
         except AbortedError:
             self.aborted += 1
             raise
@@ -88,20 +109,32 @@ class Bench:
     failed: dict[int, str] = field(default_factory=dict)
     status: dict[int, int] = field(default_factory=dict)
     first: list[int] = field(default_factory=list)
+    logprobs: dict[int, list[Logprob]] = field(default_factory=dict)
+    pieces: list[Piece] = field(default_factory=list)
+    vectors: dict[int, np.ndarray] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.batcher = Batcher(self.model, self.num_seq, self.receive)
         self._ids = itertools.count(1)
+        self._passages = Passages(self.model)
 
-    def receive(self, message: Step | Failed) -> None:
+    def receive(self, message: Step | Failed | Embedded) -> None:
+        if isinstance(message, Embedded):
+            assert message.id not in self.vectors
+            self.vectors[message.id] = np.frombuffer(message.vector, dtype="<f4")
+            self.counts[message.id] = message.prompt_count
+            return
         if isinstance(message, Failed):
             assert message.id not in self.finished
             self.failed[message.id] = message.error
             self.status[message.id] = message.status
             return
         for piece in message.pieces:
-            assert piece.text
+            assert piece.text or piece.logprobs
             assert piece.id not in self.finished
+            self.pieces.append(piece)
+            self.logprobs.setdefault(piece.id, []).extend(piece.logprobs)
             if piece.id not in self.text:
                 self.first.append(piece.id)
             self.text[piece.id] = self.text.get(piece.id, "") + piece.text
@@ -117,6 +150,18 @@ class Bench:
         self.batcher.submit(Tokenized(request, tokens, time.monotonic_ns(), constraint))
         return number
 
+    def embed(self, *texts: str, overflow: Overflow = "head") -> list[int]:
+        """Submit texts that come at once; returns their numbers."""
+        requests = [Embed(id=next(self._ids), text=text, overflow=overflow) for text in texts]
+        for request in requests:
+            self.batcher.submit(self._passages.prepare(request))
+        return [request.id for request in requests]
+
+    def vectors_of(self, *texts: str, overflow: Overflow = "head") -> list[np.ndarray]:
+        numbers = self.embed(*texts, overflow=overflow)
+        self.finish()
+        return [self.vectors[number] for number in numbers]
+
     def step(self) -> None:
         """What ``run`` does once, and then a look at the books: slots and cache agree after every step."""
         batcher = self.batcher
@@ -125,12 +170,15 @@ class Bench:
         batcher._admit()
         if batcher._running:
             batcher.step()
+        batcher._embedder.step()
         self.check()
 
     def check(self) -> None:
         running = {sequence.slot.id: sequence for sequence in self.batcher._running}
+        read = {reading.slot.id for reading in self.batcher._embedder._reading}
+        assert not read & running.keys()
         for slot in self.batcher._slots:
-            assert slot.busy == (slot.id in running)
+            assert slot.busy == (slot.id in running or slot.id in read)
             assert self.model.cached_end(slot.id) == len(slot.tokens) <= self.model.num_ctx
         for sequence in running.values():
             assert sequence.pending
@@ -139,7 +187,7 @@ class Bench:
     def finish(self) -> None:
         """Step until nothing is left to do."""
         batcher = self.batcher
-        while batcher._running or batcher._waiting or not batcher._inbox.empty():
+        while batcher._running or batcher._waiting or batcher._embedder.busy or not batcher._inbox.empty():
             self.step()
 
     def answer(self, prompt: str | list[int], **fields: Any) -> tuple[str, Finish]:

@@ -7,7 +7,8 @@ from typing import Any, Self
 import pytest
 from engine.bench import QUESTIONS, Bench, ForgetsAll, Watched, assert_same_or_a_close_call, chat
 
-from ollama_nb.engine.model import AbortedError, Batch, DecodeError
+from ollama_nb.engine.batch import Batch
+from ollama_nb.engine.model import AbortedError, DecodeError
 from ollama_nb.runner.messages import PROMPT_TOO_LONG, Failed, Sampling, Step
 
 # -- answers together ----------------------------------------------------------------------------------------------
@@ -359,6 +360,37 @@ def test_a_shift_is_never_interrupted(bench, num_keep):
         return full.text[writer]
 
     assert text_beside_a_cancelled_prompt(in_mid_decode=True) == text_beside_a_cancelled_prompt(in_mid_decode=False)
+
+
+@pytest.mark.parametrize("length", [20, 31, 32, 50])
+def test_an_answer_whose_context_may_not_be_shifted_ends_where_it_is_full(bench, length):
+    full = bench(32, 2, 64)
+    prompt = full.model.tokenize("red orange yellow green blue violet " * 20, add_special=True)[:length]
+    number = full.submit(prompt, num_predict=40, shift=False)
+    full.finish()
+    finish = full.finished[number]
+    # The last token is said; only what would follow it needs a place.
+    assert (finish.reason, finish.prompt_count + finish.eval_count) == ("length", 33)
+    assert full.slots[0][: min(length, 4)] == prompt[: min(length, 4)]
+    assert len(full.slots[0]) == 32
+
+
+# -- bias -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_can_be_banned_and_another_forced(bench):
+    plain, _ = bench().answer(chat(QUESTIONS[0]), num_predict=3)
+    biased = bench()
+    first, *_ = biased.model.tokenize(plain, add_special=False)
+    (forced,) = biased.model.tokenize(" cat", add_special=False)
+    without, _ = biased.answer(chat(QUESTIONS[0]), num_predict=3, sampling=bias({first: -100}))
+    only, _ = biased.answer(chat(QUESTIONS[0]), num_predict=3, sampling=bias({forced: 100}))
+    assert not without.startswith(biased.model.piece(first).decode())
+    assert only == " cat cat cat"
+
+
+def bias(tokens: dict[int, float]) -> Sampling:
+    return Sampling(temperature=0, repeat_penalty=1.0, logit_bias=tokens)
 
 
 # -- cancelling -----------------------------------------------------------------------------------------------------

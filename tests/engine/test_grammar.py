@@ -156,6 +156,26 @@ def test_letters_that_only_happen_to_be_a_special_token_are_letters(model, gramm
     assert text == b"<file_sep>"
 
 
+THOUGHT = """start: THOUGHT "x"
+THOUGHT: (ANY & ~(ANY MARK ANY)) "<file_sep>"
+ANY: /(?s:.*)/
+MARK: "<file_sep>"
+"""
+
+
+@pytest.mark.parametrize("parse_special", [True, False])
+def test_free_text_ends_by_one_special_token_or_by_the_same_letters(model, grammars, parse_special):
+    closing = model.tokenize("<file_sep>", add_special=False, parse_special=parse_special)
+    assert (len(closing) == 1) is parse_special
+    mask = grammars.compile(THOUGHT)
+    others = {token for token in range(model.num_vocab) if model.is_control(token)} - {token_of(model, "<file_sep>")}
+    for token in [*model.tokenize("Hm <file. \n", add_special=False), *closing]:
+        assert not others.intersection(mask.allowed)
+        assert token in mask.allowed
+        mask.accept(token)
+    assert pieces(model, mask) == {b"x"}
+
+
 @pytest.mark.parametrize(
     ("grammar", "ids", "named"),
     [
@@ -262,6 +282,10 @@ def test_an_error_in_a_deep_thread_is_an_error_here():
         ("one\ntwo", "one"),
         ("\n one", "one"),
         ('unknown special token: "<a>"; following special tokens are available: <b>', 'unknown special token: "<a>"'),
+        (
+            "regex parse error:\n    a{\n     ^\nerror: unclosed counted repetition\n   1 | x",
+            "regex parse error: unclosed counted repetition",
+        ),
         ("x" * 400, "x" * 300 + "..."),
     ],
 )

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_cpp import llama_cpp as lib
 
-from ollama_nb.engine.model import AbortedError, Batch, DecodeError, Model, ModelLoadError, NoCacheSpaceError
+from ollama_nb.engine.batch import Batch
+from ollama_nb.engine.model import AbortedError, DecodeError, Model, ModelLoadError, NoCacheSpaceError
 from ollama_nb.runner.messages import Load
 
 PROMPT = "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n"
@@ -267,6 +268,27 @@ def test_logits_that_were_not_asked_for_are_an_error(load):
     model.decode(batch)
     with pytest.raises(DecodeError, match="no logits were computed for row 1"):
         model.logits(1)
+
+
+def test_a_vector_that_was_not_computed_is_an_error(load):
+    model = load()
+    batch = Batch(4)
+    batch.add([1, 2, 3], 0, 0, logits=True)
+    model.decode(batch)
+    with pytest.raises(DecodeError, match="no vector was computed for row 1"):
+        model.vector(1, 0)
+
+
+def test_vectors_do_not_change_what_is_generated_after_them(load):
+    model = load()
+    tokens = model.tokenize(PROMPT, add_special=True)
+    expected = compute(model, tokens)
+    batch = Batch(4)
+    batch.add([1, 2, 3], 0, 1, logits=True)
+    model.embed(batch)
+    assert model.vector(2, 1).shape == (WIDTH,)
+    model.forget(0, 0)
+    np.testing.assert_array_equal(compute(model, tokens), expected)
 
 
 # -- loading ------------------------------------------------------------------------------------------------------

@@ -57,6 +57,18 @@ def draw(options: Sampling, logits: list[np.ndarray], prompt: list[int] | None =
         return [sampler.sample(row.copy()) for row in logits]
 
 
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1.5, "seed": 3}], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("bias", [{7: -100}, {7: 100}, {7: 2.5, 9: -1.0}, {7: 1e300}, {}], ids=repr)
+def test_a_bias_is_added_before_everything(options, bias):
+    rows = [logits_of(seed) for seed in range(20)]
+    changed = [row.copy() for row in rows]
+    for row in changed:
+        for token, value in bias.items():
+            row[token] += np.float32(min(value, 100))
+    expected = draw(Sampling(**options), changed, [7, 8])
+    assert draw(Sampling(logit_bias=bias, **options), rows, [7, 8]) == expected
+
+
 @given(st.integers(1, 4000), st.integers(-1, 4100), st.integers(1, 1000), st.integers(0, 2**32 - 1))
 def test_the_largest_values_are_those_that_sorting_finds(size, count, distinct, seed):
     values = np.random.default_rng(seed).integers(0, distinct, size).astype(np.float32)

@@ -86,6 +86,13 @@ def test_an_answer_may_be_ten_contexts_long_unless_less_is_asked_for(num_predict
     assert predict_limit(num_predict, 64) == limit
 
 
+@pytest.mark.parametrize(
+    ("num_predict", "free", "limit"), [(-1, 10, 11), (0, 0, 1), (5, 10, 5), (11, 10, 11), (12, 10, 11)]
+)
+def test_an_answer_in_a_context_that_is_not_shifted_ends_where_it_is_full(num_predict, free, limit):
+    assert predict_limit(num_predict, 64, free) == limit
+
+
 @given(TOKENS, TOKENS, TOKENS)
 def test_the_common_prefix_is_the_one_that_counting_finds(begin, left, right):
     one, other = begin + left, begin + right

@@ -62,6 +62,13 @@ def test_the_weights_are_the_tensors_and_the_total_is_the_sum(header_of):
     assert footprint.total == footprint.weights + footprint.kv_cache + footprint.compute
 
 
+def test_a_projector_beside_the_weights_counts_with_them(header_of):
+    header = header_of(SMOLLM2, [("a", "Q4_1", (64, 3))])
+    alone, beside = estimate(header, 4096, 1, 512), estimate(header, 4096, 1, 512, beside=1000)
+    assert beside.weights == alone.weights + 1000
+    assert beside.total == alone.total + 1000
+
+
 def test_stated_key_and_value_lengths_come_before_derived_ones(header_of):
     metadata = SMOLLM2 | {"llama.attention.key_length": 192, "llama.attention.value_length": 128}
     assert estimate(header_of(metadata), 1, 1, 1).kv_cache == 30 * 3 * (192 + 128) * 2

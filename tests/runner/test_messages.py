@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 
 from ollama_nb.runner.messages import (
     Cancel,
+    Embed,
+    Embedded,
     Finish,
     FrameReader,
     Generate,
     Load,
+    Logprob,
     Piece,
+    Sampling,
     Step,
+    TopToken,
     decode_child,
     decode_server,
     encode,
@@ -44,6 +49,10 @@ def test_any_cut_of_the_stream_gives_the_same_frames(steps, cuts):
         Load(model="/m", num_ctx=8),
         Generate(id=1, prompt="x", stop=("a",)),
         Generate(id=2, prompt="x", truncate=False, grammar='start: "é"'),
+        Generate(
+            id=3, prompt="x", shift=False, logprobs=True, top_logprobs=20, sampling=Sampling(logit_bias={5: -1.5})
+        ),
+        Embed(id=4, text="x", overflow="refuse"),
         Cancel(7),
     ],
 )
@@ -52,9 +61,23 @@ def test_what_the_server_says_comes_back(message):
     assert decode_server(body) == message
 
 
-def test_a_request_is_free_and_may_be_cut_unless_it_says_otherwise():
+@pytest.mark.parametrize(
+    "message",
+    [
+        Step([Piece(1, ""), Piece(2, "é", [Logprob(TopToken(b"\xc3", -0.5), [TopToken(b"a", -1.5)])])], [FINISH]),
+        Embedded(id=3, vector=b"\x00\x00\x80\x3f", prompt_count=7),
+    ],
+)
+def test_what_a_child_says_comes_back(message):
+    (body,) = FrameReader().feed(encode(message))
+    assert decode_child(body) == message
+
+
+def test_a_request_is_free_and_may_be_cut_and_shifted_unless_it_says_otherwise():
     request = Generate(id=1, prompt="x")
     assert request.truncate
+    assert request.shift
+    assert not request.logprobs
     assert request.grammar == ""
     assert FINISH.dropped_count == 0
 

@@ -15,11 +15,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
+from embedding_files import WORDS, write_bert
 
 from ollama_nb.runner import supervisor
-from ollama_nb.runner.messages import Finish, Generate, Load
+from ollama_nb.runner.messages import Finish, Generate, Load, Sampling
 from ollama_nb.runner.supervisor import Child
 from ollama_nb.wire.errors import OllamaError, RunnerError
 
@@ -53,7 +55,7 @@ async def answer(child, **fields):
     """Text and finish of a request."""
     parts = [part async for part in child.generate(request(**fields))]
     assert isinstance(parts[-1], Finish)
-    return "".join(parts[:-1]), parts[-1]
+    return "".join(part.text for part in parts[:-1]), parts[-1]
 
 
 def test_a_child_answers_and_is_gone_when_closed(sample_gguf):
@@ -127,6 +129,92 @@ def test_a_cancelled_request_frees_the_only_sequence_in_the_middle_of_its_prompt
                 await reading
             _, finish = await answer(child, num_predict=2)
             assert finish.eval_count == 2
+
+    asyncio.run(scenario())
+
+
+def test_many_texts_are_embedded_at_once_beside_an_answer(sample_gguf):
+    async def scenario():
+        async with launched(sample_gguf) as child:
+            texts = ["one", "two three", "four five six"]
+            (text, _), *embedded = await asyncio.gather(
+                answer(child, num_predict=8), *(child.embed(text) for text in texts)
+            )
+            assert text
+            vectors = [np.frombuffer(item.vector, dtype="<f4") for item in embedded]
+            assert {vector.shape for vector in vectors} == {(576,)}
+            assert [item.prompt_count for item in embedded] == [1, 2, 3]
+            alone = np.frombuffer((await child.embed("two three")).vector, dtype="<f4")
+            cosine = alone @ vectors[1] / np.linalg.norm(alone) / np.linalg.norm(vectors[1])
+            assert cosine > 0.999
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("text", "overflow", "message"),
+    [("word " * 200, "refuse", "the input length exceeds the context length"), ("", "head", "no input provided")],
+)
+def test_a_text_that_cannot_be_embedded_is_the_requests_fault(sample_gguf, text, overflow, message):
+    async def scenario():
+        async with launched(sample_gguf) as child:
+            with pytest.raises(OllamaError, match=f"^{message}$") as caught:
+                await child.embed(text, overflow=overflow)
+            assert caught.value.status == 400
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_text_frees_the_only_sequence(sample_gguf):
+    async def scenario():
+        async with launched(sample_gguf, num_ctx=512, num_seq=1) as child:
+            reading = asyncio.ensure_future(child.embed("word " * 500))
+            # The tokenizer answers behind the text: the child is reading it now.
+            await child.tokenize("x")
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            _, finish = await answer(child, num_predict=2)
+            assert finish.eval_count == 2
+
+    asyncio.run(scenario())
+
+
+def test_an_embedding_model_gives_vectors_and_no_answers(tmp_path):
+    async def scenario():
+        async with launched(write_bert(tmp_path / "bert.gguf")) as child:
+            assert child.info.num_ctx == 64
+            embedded = await asyncio.gather(*(child.embed(word) for word in WORDS))
+            assert len({item.vector for item in embedded}) == len(WORDS)
+            with pytest.raises(OllamaError, match="this model makes embeddings; it cannot generate text") as caught:
+                await answer(child)
+            assert caught.value.status == 400
+            alone = np.frombuffer((await child.embed(WORDS[0])).vector, dtype="<f4")
+            np.testing.assert_allclose(alone, np.frombuffer(embedded[0].vector, dtype="<f4"), atol=1e-5)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("token", [-1, 49152])
+def test_a_bias_of_a_token_that_there_is_not_is_refused(sample_gguf, token):
+    async def scenario():
+        async with launched(sample_gguf) as child:
+            expected = 'option "logit_bias": token ids must be between 0 and 49151'
+            with pytest.raises(OllamaError, match=expected) as caught:
+                await answer(child, sampling=Sampling(logit_bias={0: 1.0, token: 1.0}))
+            assert caught.value.status == 400
+
+    asyncio.run(scenario())
+
+
+def test_the_probabilities_of_an_answer_come_with_its_text(sample_gguf):
+    async def scenario():
+        async with launched(sample_gguf) as child:
+            parts = [part async for part in child.generate(request(num_predict=4, logprobs=True, top_logprobs=2))]
+            told = [entry for piece in parts[:-1] for entry in piece.logprobs]
+            assert len(told) == parts[-1].eval_count == 4
+            assert b"".join(entry.token.piece for entry in told).decode() == "".join(part.text for part in parts[:-1])
+            assert all(len(entry.top) == 2 and entry.top[0].logprob >= entry.token.logprob for entry in told)
 
     asyncio.run(scenario())
 
@@ -389,6 +477,11 @@ while data := os.read(0, 1 << 16):
             cancelled.append(message.id)
         elif isinstance(message, Tokenize):
             say(Tokens(message.id, cancelled))
+        elif isinstance(message, Embed):
+            if message.text == "fail":
+                say(Failed(id=message.id, error="no"))
+            elif message.text == "answer":
+                say(Embedded(id=message.id, vector=b"", prompt_count=1))
         elif message.prompt == "fail":
             say(Failed(id=message.id, error="no"))
         else:
@@ -407,7 +500,7 @@ def test_only_requests_that_are_left_early_are_cancelled_in_the_child(pretender)
         with pytest.raises(OllamaError, match="no"):
             await answer(child, prompt="fail")
         async with contextlib.aclosing(child.generate(request("left after its first text"))) as parts:
-            assert await anext(parts) == "text"
+            assert (await anext(parts)).text == "text"
         waiting = asyncio.ensure_future(answer(child, prompt="left while waiting for more"))
         await child.tokenize("")
         waiting.cancel()
@@ -415,6 +508,26 @@ def test_only_requests_that_are_left_early_are_cancelled_in_the_child(pretender)
             await waiting
         # The fourth was a question to the tokenizer.
         assert await child.tokenize("") == [3, 5]
+        await child.close()
+
+    asyncio.run(scenario())
+
+
+def test_only_texts_whose_vectors_are_not_awaited_any_more_are_cancelled_in_the_child(pretender):
+    pretender(ATTENTIVE)
+
+    async def scenario():
+        child = await launch_pretender()
+        assert (await child.embed("answer")).prompt_count == 1
+        with pytest.raises(OllamaError, match="no"):
+            await child.embed("fail")
+        waiting = asyncio.ensure_future(child.embed("never answered"))
+        # The third is the tokenizer's, the fourth the text's.
+        await child.tokenize("")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await child.tokenize("") == [4]
         await child.close()
 
     asyncio.run(scenario())
