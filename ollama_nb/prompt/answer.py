@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["AnswerParser", "answer_parser"]
 
 
-def answer_parser(driver: Driver, prompt: str, *, tools: Sequence[Tool] = (), think: Think = None) -> AnswerParser:
-    """The parser for what a model writes behind ``prompt``."""
+def answer_parser(
+    driver: Driver, prompt: str, *, tools: Sequence[Tool] = (), think: Think = None, is_bound: bool = False
+) -> AnswerParser:
+    """The parser for what a model writes behind ``prompt``.
+
+    Where the answer ``is_bound`` to a format, thinking that the prompt has opened is none of it, asked for or not.
+    """
     calls = driver.calls.parser(tools) if tools or driver.calls.speaks_in_channels else None
     thinking = None
-    if think and driver.thinking and not driver.calls.speaks_in_channels:
+    if driver.thinking and not driver.calls.speaks_in_channels:
         opening, closing = driver.thinking
-        thinking = ThinkingParser(opening, closing, started=ends_in_opening(prompt, opening))
+        started = ends_in_opening(prompt, opening)
+        if think or (is_bound and started):
+            thinking = ThinkingParser(opening, closing, started=started)
     return AnswerParser(thinking, calls)
 
 

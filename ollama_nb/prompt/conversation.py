@@ -5,7 +5,8 @@ Pure: messages in, messages out, in the form of the API. Making text of them is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,8 +23,12 @@ __all__ = [
     "rest_from",
     "rest_starts",
     "tag_images",
+    "untagged",
     "without_old_thinking",
 ]
+
+
+_TAG: Final = re.compile(r"\[img-[0-9]{1,18}\]")
 
 
 def chat_messages(messages: Sequence[Message], *, system: str, history: Sequence[Message]) -> list[Message]:
@@ -82,6 +87,11 @@ def tag_images(messages: Sequence[Message]) -> list[Message]:
             number += 1
         tagged.append(msgspec.structs.replace(message, content=front + content) if message.images else message)
     return tagged
+
+
+def untagged(text: str) -> str:
+    """A prompt without the tags of its images."""
+    return _TAG.sub("", text)
 
 
 def without_old_thinking(messages: Sequence[Message]) -> list[Message]:

@@ -9,6 +9,7 @@ from ollama_nb.prompt.conversation import (
     rest_from,
     rest_starts,
     tag_images,
+    untagged,
     without_old_thinking,
 )
 from ollama_nb.wire.native import CalledFunction, CallMessage, Message
@@ -70,6 +71,10 @@ def test_images_are_tagged_in_order_in_place_or_in_front():
         "[img] stays",
     ]
     assert messages[1].content == "and this?"
+
+
+def test_a_prompt_without_its_tags_is_the_text_alone():
+    assert untagged("[img-0][img-12]what is [img]? [img-x] [img-1]") == "what is [img]? [img-x] "
 
 
 def test_thinking_of_answers_before_the_last_question_is_dropped():

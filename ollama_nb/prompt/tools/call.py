@@ -7,12 +7,12 @@ the sum is the same, and text that a parser held back comes out at ``close``, so
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Delta", "OutputParser", "Tool", "ToolCall", "ToolFormat"]
+__all__ = ["Channelled", "Channels", "Delta", "OutputParser", "Tool", "ToolCall", "ToolFormat"]
 
 Tool = dict[str, Any]
 """A tool as the API takes it: ``{"type": "function", "function": {"name", "description", "parameters"}}``."""
@@ -49,6 +49,25 @@ class OutputParser(Protocol):
 
     def close(self) -> Delta:
         """What was held back, at the end of the text."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The texts around what a model thinks and around what it answers; empty where there is none."""
+
+    thinking: tuple[str, str]
+    content: tuple[str, str]
+    marks: tuple[str, ...] = ()
+    """Texts beside the closing one that cannot stand within thinking."""
+
+
+@runtime_checkable
+class Channelled(Protocol):
+    """A format that can mark content as it marks calls."""
+
+    @property
+    def channels(self) -> Channels | None:
+        """The marks, None for a model that has none."""
 
 
 class ToolFormat(Protocol):

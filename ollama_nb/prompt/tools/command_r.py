@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ollama_nb.prompt.tools.call import Channels
 from ollama_nb.prompt.tools.lark import object_grammar
 from ollama_nb.prompt.tools.scan import ScanParser, read_calls
 
@@ -40,6 +41,15 @@ class CommandRFormat:
 
     speaks_in_channels: bool = False
     name = "command-r"
+
+    @property
+    def channels(self) -> Channels | None:
+        """The sections of thinking and of the response, where the model has them."""
+        if not self.speaks_in_channels:
+            return None
+        return Channels(
+            thinking=(_THINKING, "<|END_THINKING|>"), content=("<|START_RESPONSE|>", "<|END_RESPONSE|>"), marks=_TAGS
+        )
 
     def parser(self, tools: Sequence[Tool]) -> OutputParser:
         """A parser for one answer."""

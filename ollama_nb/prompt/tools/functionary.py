@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ollama_nb.prompt.tools.call import Channels
 from ollama_nb.prompt.tools.lark import named_grammar
 from ollama_nb.prompt.tools.scan import ScanParser, load_json
 
@@ -37,6 +38,13 @@ class FunctionaryFormat:
     speaks_in_channels: bool = False
     is_begun: bool = False
     name = "functionary"
+
+    @property
+    def channels(self) -> Channels | None:
+        """Content has a recipient, too, where all has one; these models do not think."""
+        if not self.speaks_in_channels:
+            return None
+        return Channels(thinking=("", ""), content=(f"{self.opening()}{_CONTENT}\n", ""))
 
     def parser(self, tools: Sequence[Tool]) -> OutputParser:
         """A parser for one answer."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from ollama_nb.prompt.tools.call import Channels
 from ollama_nb.prompt.tools.lark import named_grammar
 from ollama_nb.prompt.tools.scan import ScanParser, load_json
 
@@ -42,6 +43,15 @@ class HarmonyFormat:
     name = "harmony"
     speaks_in_channels = True
 
+    @property
+    def channels(self) -> Channels:
+        """Analysis, behind which the next message begins, and the final channel."""
+        return Channels(
+            thinking=(f"{_CHANNEL}analysis{_MESSAGE}", f"<|end|>{_START}assistant"),
+            content=(f"{_CHANNEL}final{_MESSAGE}", ""),
+            marks=(_MESSAGE, *_TAGS),
+        )
+
     def parser(self, tools: Sequence[Tool]) -> OutputParser:
         """A parser for one answer, which begins behind ``<|start|>assistant``."""
         return ScanParser(_read, tools)
@@ -52,7 +62,7 @@ class HarmonyFormat:
 
     def grammar(self, tools: Sequence[Tool]) -> str:
         """The name, the rest of the header and the arguments; the closing token is left away."""
-        return named_grammar(tools, between=" ", marker=f'<|constrain|> "json" {_MESSAGE}')
+        return named_grammar(tools, between=f" <|constrain|>json{_MESSAGE}")
 
 
 def _read(reader: Reader) -> Steps[None]:

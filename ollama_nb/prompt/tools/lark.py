@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ollama_nb.prompt.tools.schema import arguments_schema, call_schema, tool_name
+from ollama_nb.prompt.tools.schema import SPACING, arguments_schema, call_schema, tool_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ollama_nb.prompt.tools.call import Tool
 
-__all__ = ["json_rule", "named_grammar", "object_grammar", "quoted"]
+__all__ = ["json_rule", "named_grammar", "nested_rule", "object_grammar", "quoted"]
 
 _GUIDANCE = {"x-guidance": call_schema({})["x-guidance"]}
 """How llguidance is to read a schema; only whole calls say so themselves."""
@@ -27,10 +27,21 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def json_rule(name: str, schema: dict[str, Any], *, within: dict[str, Any] | None = None) -> str:
-    """A rule for JSON of a schema; references of a part are resolved by the definitions of what it stands within."""
+def json_rule(
+    name: str, schema: dict[str, Any], *, within: dict[str, Any] | None = None, is_lenient: bool = True
+) -> str:
+    """A rule for JSON of a schema; references of a part are resolved by the definitions of what it stands within.
+
+    What no grammar can follow is passed over if ``is_lenient``, else the grammar does not compile.
+    """
+    guidance = _GUIDANCE if is_lenient else {"x-guidance": SPACING}
     shared = {key: value for key, value in (within or {}).items() if key in ("$defs", "definitions")}
-    return f"{name}: %json {json.dumps(_GUIDANCE | shared | schema, ensure_ascii=False)}\n"
+    return f"{name}: %json {json.dumps(guidance | shared | schema, ensure_ascii=False)}\n"
+
+
+def nested_rule(name: str, grammar: str) -> str:
+    """A rule for what a whole grammar takes; the names of its rules stay its own."""
+    return f"{name}: %lark {{\n{grammar}}}\n"
 
 
 def object_grammar(

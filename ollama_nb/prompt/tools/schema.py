@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from ollama_nb.prompt.tools.call import Tool
 
-__all__ = ["MAX_ITEMS", "MAX_LENGTH", "arguments_schema", "call_schema", "needs_arguments", "tool_name"]
+__all__ = [
+    "KNOWN_FORMATS",
+    "KNOWN_TYPES",
+    "MAX_ITEMS",
+    "MAX_LENGTH",
+    "SPACING",
+    "arguments_schema",
+    "beyond_regular",
+    "call_schema",
+    "needs_arguments",
+    "tool_name",
+]
 
 MAX_LENGTH: Final = 512
 """Characters of a text for which the tool gives neither a length, nor a pattern, nor the values it may have."""
@@ -28,15 +39,15 @@ MAX_ITEMS: Final = 64
 _MAX_DEPTH: Final = 48
 """Levels of a schema that are followed; what lies deeper may be any value."""
 
-_TYPES: Final = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
+KNOWN_TYPES: Final = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
 
-_FORMATS: Final = frozenset(
+KNOWN_FORMATS: Final = frozenset(
     ("date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"),
 )
 """Formats of texts that llguidance knows."""
 
 _MAX_COUNT: Final = 1 << 31
-_NOT_REGULAR: Final = re.compile(r"\(\?(?:[=!>]|<[=!]|P=|\()|\\[1-9Z]")
+_NOT_REGULAR: Final = re.compile(r"\\\\|(\(\?(?:[=!>]|<[=!]|P=|\()|\\[1-9bBZ])")
 """What no automaton can do, or only Python writes so: looking around, references to groups, conditions."""
 
 _COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
@@ -47,13 +58,11 @@ _SINGLES: Final = ("items", "additionalProperties")
 _COMBINERS: Final = ("anyOf", "oneOf", "allOf", "$ref")
 _SHARED: Final = ("$defs", "definitions")
 
-_GUIDANCE: Final = {
-    "lenient": True,
-    "whitespace_flexible": False,
-    "item_separator": ", ?",
-    "key_separator": ": ?",
-}
-"""How llguidance is to read the schema: one blank at most where models write one, or white space would never end."""
+SPACING: Final = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+"""How llguidance is to write JSON: one blank at most where models write one, or white space would never end."""
+
+_GUIDANCE: Final = {"lenient": True, **SPACING}
+"""How it is to read a tool's schema, too: what is left in it that no grammar can follow is passed over."""
 
 
 def tool_name(tool: Tool) -> str:
@@ -142,7 +151,7 @@ def _subschema(value: object, depth: int) -> dict[str, Any] | bool:
 def _kind(value: object) -> dict[str, Any]:
     """``type`` with the kinds that JSON Schema knows; others (``dict``, ``any``, ``float``) say nothing."""
     named = value if isinstance(value, list) else [value]
-    kinds = [kind for kind in named if isinstance(kind, str) and kind in _TYPES]
+    kinds = [kind for kind in named if isinstance(kind, str) and kind in KNOWN_TYPES]
     if not kinds or len(kinds) < len(named):
         return {}
     return {"type": kinds[0] if len(kinds) == 1 else kinds}
@@ -158,7 +167,7 @@ def _is_sensible(key: str, value: object) -> bool:
         return key == "const" or (key == "enum" and isinstance(value, list) and bool(value))
     if key == "pattern":
         return _is_pattern(value)
-    return key in ("$ref", "const") or (key == "format" and value in _FORMATS)
+    return key in ("$ref", "const") or (key == "format" and value in KNOWN_FORMATS)
 
 
 def _is_pattern(text: str) -> bool:
@@ -167,7 +176,12 @@ def _is_pattern(text: str) -> bool:
         re.compile(text)
     except (re.error, RecursionError, OverflowError, FutureWarning):  # a warning where warnings are errors
         return False
-    return not _NOT_REGULAR.search(text)
+    return not beyond_regular(text)
+
+
+def beyond_regular(pattern: str) -> str:
+    """The first thing in a regular expression that no automaton can do; "" where there is none."""
+    return next((found[1] for found in _NOT_REGULAR.finditer(pattern) if found[1]), "")
 
 
 def _is_number(value: object) -> bool:
