@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 
 from ollama_nb.server.base import ApiHandler
-from ollama_nb.service import create, generate, models
-from ollama_nb.wire.native import (
-    ChatRequest,
-    CopyRequest,
-    CreateRequest,
-    DeleteRequest,
-    GenerateRequest,
-    ShowRequest,
-)
+from ollama_nb.service import create, embed, generate, models, transfers
+from ollama_nb.wire.models import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
+from ollama_nb.wire.native import ChatRequest, EmbeddingRequest, EmbedRequest, GenerateRequest
 
 __all__ = [
     "ChatHandler",
     "CopyHandler",
     "CreateHandler",
     "DeleteHandler",
+    "EmbedHandler",
+    "EmbeddingsHandler",
     "GenerateHandler",
+    "PullHandler",
+    "PushHandler",
     "RootHandler",
     "RunningHandler",
     "ShowHandler",
@@ -116,7 +114,7 @@ class GenerateHandler(ApiHandler):
     async def _generate(self) -> None:
         request = self.body(GenerateRequest)
         responses = generate.generate(self.runtime, request)
-        if request.stream and (request.prompt or request.suffix):
+        if request.stream and request.prompt and not request.debug_render_only:
             await self.stream(responses)
         else:
             self.reply(await generate.collect_generate(responses))
@@ -132,10 +130,32 @@ class ChatHandler(ApiHandler):
     async def _chat(self) -> None:
         request = self.body(ChatRequest)
         responses = generate.chat(self.runtime, request)
-        if request.stream and request.messages:
+        if request.stream and request.messages and not request.debug_render_only:
             await self.stream(responses)
         else:
             self.reply(await generate.collect_chat(responses))
+
+
+class EmbedHandler(ApiHandler):
+    """``/api/embed``."""
+
+    async def post(self) -> None:
+        """A vector for each text."""
+        await self.serve(self._embed)
+
+    async def _embed(self) -> None:
+        self.reply(await embed.embed(self.runtime, self.body(EmbedRequest)))
+
+
+class EmbeddingsHandler(ApiHandler):
+    """``/api/embeddings``, which ``/api/embed`` took the place of."""
+
+    async def post(self) -> None:
+        """The vector of one text."""
+        await self.serve(self._embed)
+
+    async def _embed(self) -> None:
+        self.reply(await embed.legacy_embedding(self.runtime, self.body(EmbeddingRequest)))
 
 
 class CreateHandler(ApiHandler):
@@ -154,3 +174,25 @@ class CreateHandler(ApiHandler):
         async with contextlib.aclosing(steps):
             last = [step async for step in steps][-1]
         self.reply(last)
+
+
+class PullHandler(ApiHandler):
+    """``/api/pull``."""
+
+    async def post(self) -> None:
+        """Fetch a model, in a later version."""
+        await self.serve(self._pull)
+
+    async def _pull(self) -> None:
+        await transfers.pull(self.body(PullRequest))
+
+
+class PushHandler(ApiHandler):
+    """``/api/push``."""
+
+    async def post(self) -> None:
+        """Publish a model, in a later version."""
+        await self.serve(self._push)
+
+    async def _push(self) -> None:
+        await transfers.push(self.body(PushRequest))

@@ -6,7 +6,7 @@ import posixpath
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from ollama_nb.server import blobs, native
+from ollama_nb.server import blobs, native, openai, openapi
 from ollama_nb.server.base import ApiHandler
 
 if TYPE_CHECKING:
@@ -28,8 +28,18 @@ ROUTES: Final[tuple[tuple[str, type[ApiHandler]], ...]] = (
     (r"/api/blobs/([^/]+)", blobs.BlobHandler),
     (r"/api/generate", native.GenerateHandler),
     (r"/api/chat", native.ChatHandler),
+    (r"/api/embed", native.EmbedHandler),
+    (r"/api/embeddings", native.EmbeddingsHandler),
+    (r"/api/pull", native.PullHandler),
+    (r"/api/push", native.PushHandler),
+    (r"/v1/chat/completions", openai.ChatCompletionsHandler),
+    (r"/v1/completions", openai.CompletionsHandler),
+    (r"/v1/embeddings", openai.EmbeddingsHandler),
+    (r"/v1/models", openai.ModelsHandler),
+    (r"/v1/models/(.*[^/])", openai.ModelHandler),
+    (r"/openapi\.json", openapi.DocumentHandler),
 )
-"""Path pattern and handler; one path segment where there is a group."""
+"""Path pattern and handler; a group is one path segment, or a model's name, which may have slashes."""
 
 
 class _RedirectSlash(ApiHandler):

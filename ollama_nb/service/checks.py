@@ -5,20 +5,35 @@ Every check raises; none changes anything. The order in which they are made is t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NoReturn
+import contextlib
+from typing import TYPE_CHECKING, Final
 
+from ollama_nb.prompt.gotemplate import TemplateError
 from ollama_nb.service.resolve import ResolvedModel, resolve
-from ollama_nb.wire.errors import BadRequestError, NotFoundError, NotImplementedYetError
+from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
+from ollama_nb.wire.gostrings import quote
 from ollama_nb.wire.names import InvalidNameError, parse_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ollama_nb.prompt.render import Think
     from ollama_nb.service.runtime import Runtime
+    from ollama_nb.wire.native import ChatRequest, GenerateRequest
 
-__all__ = ["chat_missing", "find", "parse_think", "refuse_format", "refuse_images", "require", "wanted"]
+__all__ = [
+    "MAX_TOP_LOGPROBS",
+    "blamed_on_request",
+    "chat_missing",
+    "check_logprobs",
+    "find",
+    "parse_think",
+    "refuse_images",
+    "require",
+    "wanted",
+]
 
+MAX_TOP_LOGPROBS: Final = 20
 _THINK_LEVELS: Final = ("high", "medium", "low", "max")
 
 
@@ -40,7 +55,7 @@ def chat_missing(model: str, *, unload: bool) -> Callable[[], Exception]:
             parse_name(model)
         except InvalidNameError:
             return BadRequestError("model is required")
-        return NotFoundError(f'model "{model}" not found, try pulling it first')
+        return NotFoundError(f"model {quote(model)} not found, try pulling it first")
 
     return missing
 
@@ -65,7 +80,7 @@ def require(resolved: ResolvedModel, model: str, *, verb: str, wanted: list[str]
     """Refuse what the model cannot do; ``verb`` is what completion is called here."""
     capabilities = resolved.capabilities
     if "completion" not in capabilities:
-        raise BadRequestError(f'"{model}" does not support {verb}')
+        raise BadRequestError(f"{quote(model)} does not support {verb}")
     missing = [name for name in wanted if name not in capabilities]
     if not missing:
         return
@@ -81,14 +96,20 @@ def refuse_images(resolved: ResolvedModel, images: list[str]) -> None:
         return
     if "vision" not in resolved.capabilities:
         raise BadRequestError(f"{resolved.stored.name.full} does not support vision", hint="send text only")
-    _refuse("the images field", "send text only")
 
 
-def refuse_format(value: object) -> None:
-    """No format is kept to yet, so none is taken."""
-    if value not in (None, ""):
-        _refuse("the format field", "ask for JSON in the prompt and leave the field out")
+def check_logprobs(request: ChatRequest | GenerateRequest) -> None:
+    """As many alternatives a token as the API allows."""
+    if not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS:
+        raise BadRequestError(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
 
 
-def _refuse(what: str, instead: str) -> NoReturn:
-    raise NotImplementedYetError(f"{what} is not supported by this version", hint=instead)
+@contextlib.contextmanager
+def blamed_on_request(template: str) -> Iterator[None]:
+    """Turns what goes wrong with a template into ``BadRequestError``, if the request brought one."""
+    try:
+        yield
+    except OllamaError as error:
+        if template and isinstance(error.__cause__, TemplateError):
+            raise BadRequestError(error.message, hint=error.hint) from error
+        raise

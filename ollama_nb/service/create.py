@@ -18,8 +18,8 @@ from ollama_nb.service.resolve import header_of, token_text
 from ollama_nb.store.drafts import ModelDraft
 from ollama_nb.store.manifests import Layer, MediaType
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, NotImplementedYetError
+from ollama_nb.wire.models import CreateRequest, Progress
 from ollama_nb.wire.names import InvalidNameError, Name, parse_name
-from ollama_nb.wire.native import CreateRequest, Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

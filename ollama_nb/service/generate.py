@@ -7,31 +7,36 @@ generator is open. The checks are in ``checks``, the making of prompts in ``prom
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import string
 import time
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ollama_nb.prompt.answer import AnswerParser, answer_parser
-from ollama_nb.prompt.conversation import chat_messages, without_old_thinking
+from ollama_nb.prompt.conversation import chat_messages, untagged, without_old_thinking
 from ollama_nb.prompt.driver import go_driver
+from ollama_nb.prompt.formats import parse_format
 from ollama_nb.prompt.tools import Delta
 from ollama_nb.prompt.tools.choice import choose_tools
-from ollama_nb.runner.messages import Finish, Generate, Sampling
+from ollama_nb.runner.messages import Finish
+from ollama_nb.service.answering import Work
 from ollama_nb.service.checks import (
+    blamed_on_request,
     chat_missing,
+    check_logprobs,
     find,
     parse_think,
-    refuse_format,
     refuse_images,
     require,
     wanted,
 )
-from ollama_nb.service.prompts import Prompt, chat_prompt, demand_call, generate_prompt
+from ollama_nb.service.images import decode_images
+from ollama_nb.service.prompts import Prompt, bind, chat_prompt, generate_prompt
 from ollama_nb.service.threads import in_template_thread
+from ollama_nb.store.modelfile import DEFAULT_TEMPLATE
 from ollama_nb.wire.durations import format_rfc3339, parse_keep_alive
 from ollama_nb.wire.errors import BadRequestError, NotFoundError
 from ollama_nb.wire.native import (
@@ -40,6 +45,7 @@ from ollama_nb.wire.native import (
     CallMessage,
     ChatRequest,
     ChatResponse,
+    DebugInfo,
     GenerateRequest,
     GenerateResponse,
 )
@@ -47,79 +53,18 @@ from ollama_nb.wire.native import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
+    from ollama_nb.prompt.driver import Driver
+    from ollama_nb.prompt.formats import Format
+    from ollama_nb.prompt.render import Think
     from ollama_nb.prompt.tools import ToolCall
     from ollama_nb.runner.scheduler import Runner
-    from ollama_nb.service.resolve import ResolvedModel
     from ollama_nb.service.runtime import Runtime
-    from ollama_nb.wire.options import Options
+    from ollama_nb.wire.native import TokenLogprob
 
 __all__ = ["chat", "collect_chat", "collect_generate", "generate"]
 
-_SAMPLING_FIELDS = Sampling.__struct_fields__
 _ID_CHARACTERS: Final = string.ascii_lowercase + string.digits
 _ID_LENGTH: Final = 8
-
-
-@dataclass
-class _Work:
-    """A request that has passed its checks, and the clock that runs on it."""
-
-    resolved: ResolvedModel
-    options: Options
-    keep_alive: int | None
-    truncate: bool
-    started: int
-    load_duration: int = 0
-    text: list[str] = field(default_factory=list)
-
-    def frame(self, number: int, prompt: Prompt) -> Generate:
-        """The request as the model's process takes it."""
-        options = self.options
-        return Generate(
-            id=number,
-            prompt=prompt.text,
-            num_keep=options.num_keep,
-            num_predict=options.num_predict,
-            stop=() if prompt.grammar else options.stop,  # a grammar ends by itself, and may need such a text within
-            sampling=Sampling(**{name: getattr(options, name) for name in _SAMPLING_FIELDS}),
-            grammar=prompt.grammar,
-            truncate=self.truncate,
-        )
-
-    def metrics(self, finish: Finish, prompt: Prompt) -> dict[str, int]:
-        """The closing counts; ``prompt_eval_count`` is all prompt tokens, those from the cache included."""
-        return {
-            "total_duration": time.monotonic_ns() - self.started,
-            "load_duration": self.load_duration,
-            "prompt_eval_count": finish.prompt_count,
-            "prompt_eval_duration": finish.prompt_duration,
-            "eval_count": finish.eval_count,
-            "eval_duration": finish.eval_duration,
-            "prompt_dropped_count": prompt.dropped_count + finish.dropped_count,
-        }
-
-    async def answer(
-        self, runner: Runner, prompt: Prompt, parser: AnswerParser
-    ) -> AsyncGenerator[Delta | Finish, None]:
-        """What the model writes behind a prompt, taken apart; nothing of it is held back at the end."""
-        opened = parser.feed(prompt.opening) if prompt.opening else Delta()
-        called = False
-        async with contextlib.aclosing(runner.child.generate(lambda number: self.frame(number, prompt))) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, Finish):
-                    rest = opened + parser.close()
-                    if prompt.opening and not called and not rest.calls:
-                        # A call that was cut short: its beginning was ours, not the model's.
-                        rest = replace(rest, content=rest.content.removeprefix(prompt.opening))
-                    if rest:
-                        yield rest
-                    yield piece
-                else:
-                    self.text.append(piece)
-                    delta = opened + parser.feed(piece)
-                    called = called or bool(delta.calls)
-                    yield delta
-                opened = Delta()
 
 
 async def chat(runtime: Runtime, request: ChatRequest) -> AsyncGenerator[ChatResponse, None]:
@@ -145,15 +90,18 @@ async def chat(runtime: Runtime, request: ChatRequest) -> AsyncGenerator[ChatRes
     await in_template_thread(
         lambda: require(resolved, request.model, verb="chat", wanted=wanted(think, tools=request.tools))
     )
-    refuse_format(request.format)
-    refuse_images(resolved, [image for message in request.messages for image in message.images])
+    form = await in_template_thread(lambda: parse_format(request.format))
+    check_logprobs(request)
+    images = [image for message in request.messages for image in message.images]
+    refuse_images(resolved, images)
+    files = await asyncio.to_thread(decode_images, images)
     tools, demanded = choose_tools(request.tools, request.tool_choice)
     options = resolved.options(runtime.settings.context_length, request.options)
-    work = _Work(resolved, options, keep_alive, request.truncate, started)
+    work = Work(request, resolved, options, keep_alive, started)
     conversation = chat_messages(request.messages, system=resolved.stored.system or "", history=resolved.history)
     if resolved.thinks_by_name:
         conversation = without_old_thinking(conversation)
-    async with _lease(runtime, work) as runner:
+    async with work.lease(runtime) as runner:
         if not request.messages:
             yield respond(Delta(), done=True, done_reason="load")
             return
@@ -161,11 +109,21 @@ async def chat(runtime: Runtime, request: ChatRequest) -> AsyncGenerator[ChatRes
         if demanded and driver.thinking:
             think = False
         prompt = await chat_prompt(
-            resolved, runner, driver, conversation, tools=tools, think=think, truncate=request.truncate
+            resolved,
+            runner,
+            driver,
+            conversation,
+            tools=tools,
+            think=think,
+            truncate=request.truncate,
+            images=dict(zip(images, files, strict=True)),
         )
-        if demanded:
-            prompt = await in_template_thread(partial(demand_call, driver, prompt, demanded))
-        parser = answer_parser(driver, prompt.text.removesuffix(prompt.opening), tools=tools, think=think)
+        prompt = await bind(driver, prompt, form, demanded=demanded, tools=tools, think=think)
+        if request.debug_render_only:
+            yield respond(Delta(), debug_info=DebugInfo(rendered_template=prompt.text, image_count=len(prompt.images)))
+            return
+        before = prompt.text.removesuffix(prompt.opening)
+        parser = answer_parser(driver, before, tools=tools, think=think, is_bound=form is not None)
         async with contextlib.aclosing(work.answer(runner, prompt, parser)) as answer:
             async for part in answer:
                 if isinstance(part, Finish):
@@ -175,7 +133,7 @@ async def chat(runtime: Runtime, request: ChatRequest) -> AsyncGenerator[ChatRes
                         Delta(), done=True, done_reason=part.reason, prompt_dropped_messages=dropped, **metrics
                     )
                 elif part:
-                    yield respond(part)
+                    yield respond(part.delta, logprobs=part.logprobs)
 
 
 async def generate(runtime: Runtime, request: GenerateRequest) -> AsyncGenerator[GenerateResponse, None]:
@@ -205,40 +163,57 @@ async def generate(runtime: Runtime, request: GenerateRequest) -> AsyncGenerator
     await in_template_thread(
         lambda: require(resolved, request.model, verb="generate", wanted=wanted(think, suffix=request.suffix))
     )
-    refuse_format(request.format)
+    form = await in_template_thread(lambda: parse_format(request.format))
+    check_logprobs(request)
     refuse_images(resolved, request.images)
+    images = await asyncio.to_thread(decode_images, request.images)
     options = resolved.options(runtime.settings.context_length, request.options)
-    work = _Work(resolved, options, keep_alive, request.truncate, started)
-    async with _lease(runtime, work) as runner:
+    work = Work(request, resolved, options, keep_alive, started)
+    async with work.lease(runtime) as runner:
         if not request.prompt:
             yield respond(Delta(), done=True, done_reason="load")
             return
-        if request.raw:  # the text as it is, whatever the template may be
-            prompt, parser = Prompt(request.prompt), AnswerParser()
-        else:
-            driver = await in_template_thread(
-                lambda: go_driver(request.template) if request.template else resolved.driver
-            )
-            prompt = await generate_prompt(resolved, runner, request, driver, think)
-            parser = answer_parser(driver, prompt.text, think=think)
+        prompt, parser = await _single_question(work, runner, request, form, think)
+        prompt = replace(prompt, images=images)
+        if request.debug_render_only:
+            yield respond(Delta(), debug_info=DebugInfo(rendered_template=prompt.text, image_count=len(prompt.images)))
+            return
         async with contextlib.aclosing(work.answer(runner, prompt, parser)) as answer:
             async for part in answer:
                 if isinstance(part, Finish):
-                    said = prompt.text + "".join(work.text)
+                    said = (untagged(prompt.text) if images else prompt.text) + "".join(work.text)
                     context = [] if request.raw else await runner.child.tokenize(said)
                     metrics = work.metrics(part, prompt)
                     yield respond(Delta(), done=True, done_reason=part.reason, context=context, **metrics)
                 else:
-                    yield respond(part)
+                    yield respond(part.delta, logprobs=part.logprobs)
+
+
+async def _single_question(
+    work: Work, runner: Runner, request: GenerateRequest, form: Format | None, think: Think
+) -> tuple[Prompt, AnswerParser]:
+    """The prompt of a generate, and the parser of its answer; a raw one is taken as it is, whatever the template is."""
+    if request.raw:
+        driver: Driver = go_driver(DEFAULT_TEMPLATE)
+        return await bind(driver, Prompt(request.prompt), form), AnswerParser()
+    with blamed_on_request(request.template):
+        driver = await in_template_thread(
+            lambda: go_driver(request.template) if request.template else work.resolved.driver
+        )
+        prompt = await generate_prompt(work.resolved, runner, request, driver, think)
+    parser = answer_parser(driver, prompt.text, think=think, is_bound=form is not None)
+    return await bind(driver, prompt, form, think=think), parser
 
 
 async def collect_chat(responses: AsyncGenerator[ChatResponse, None]) -> ChatResponse:
     """A stream of responses as the single one of ``"stream": false``."""
     messages: list[AnswerMessage] = []
+    logprobs: list[TokenLogprob] = []
     last = None
     async with contextlib.aclosing(responses):
         async for last in responses:
             messages.append(last.message)
+            logprobs += last.logprobs
     if last is None:
         raise RuntimeError("a chat without a response")
     last.message = AnswerMessage(
@@ -247,6 +222,7 @@ async def collect_chat(responses: AsyncGenerator[ChatResponse, None]) -> ChatRes
         thinking="".join(message.thinking for message in messages),
         tool_calls=[call for message in messages for call in message.tool_calls],
     )
+    last.logprobs = logprobs
     return last
 
 
@@ -254,24 +230,17 @@ async def collect_generate(responses: AsyncGenerator[GenerateResponse, None]) ->
     """A stream of responses as the single one of ``"stream": false``."""
     text: list[str] = []
     thinking: list[str] = []
+    logprobs: list[TokenLogprob] = []
     last = None
     async with contextlib.aclosing(responses):
         async for last in responses:
             text.append(last.response)
             thinking.append(last.thinking)
+            logprobs += last.logprobs
     if last is None:
         raise RuntimeError("a generate without a response")
-    last.response, last.thinking = "".join(text), "".join(thinking)
+    last.response, last.thinking, last.logprobs = "".join(text), "".join(thinking), logprobs
     return last
-
-
-@contextlib.asynccontextmanager
-async def _lease(runtime: Runtime, work: _Work) -> AsyncGenerator[Runner, None]:
-    """The lease on the model; the time until it is had, queue included, is the load duration."""
-    spec = work.resolved.spec(work.options, runtime.settings.kv_cache_type or "f16")
-    async with runtime.scheduler.lease(spec, work.keep_alive) as runner:
-        work.load_duration = time.monotonic_ns() - work.started
-        yield runner
 
 
 class _CallNumbers:

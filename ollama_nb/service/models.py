@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ollama_nb.gguf.reader import GgufArray, Header
 from ollama_nb.service.resolve import capabilities_of, header_of, resolve
 from ollama_nb.service.threads import in_template_thread
+from ollama_nb.store.manifests import MediaType
 from ollama_nb.store.modelfile import DEFAULT_TEMPLATE, print_modelfile, print_parameters
 from ollama_nb.wire.durations import format_rfc3339
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
-from ollama_nb.wire.names import InvalidNameError, Name, parse_name
-from ollama_nb.wire.native import (
+from ollama_nb.wire.gostrings import quote
+from ollama_nb.wire.models import (
     CopyRequest,
     DeleteRequest,
     ListResponse,
@@ -25,11 +28,12 @@ from ollama_nb.wire.native import (
     ShowResponse,
     Tensor,
 )
+from ollama_nb.wire.names import InvalidNameError, Name, parse_name
 
 if TYPE_CHECKING:
     from ollama_nb.service.runtime import Runtime
     from ollama_nb.store.manifests import ModelConfig
-    from ollama_nb.store.models import ModelStore
+    from ollama_nb.store.models import ModelEntry, ModelStore, StoredModel
 
 __all__ = ["copy", "delete", "list_models", "list_running", "show"]
 
@@ -49,7 +53,7 @@ def _summaries(store: ModelStore) -> list[ModelSummary]:
             modified_at=format_rfc3339(entry.modified_ns, local=True),
             size=entry.size,
             digest=entry.digest,
-            details=_details(entry.config),
+            details=_details(entry.config, lengths=_lengths(store, entry)),
             capabilities=capabilities_of(store, entry),
         )
         for entry in store.list()
@@ -98,7 +102,7 @@ async def show(runtime: Runtime, request: ShowRequest) -> ShowResponse:
         parameters=print_parameters(stored.params),
         template=stored.template or DEFAULT_TEMPLATE,
         system=stored.system or "",
-        details=_details(stored.config),
+        details=_details(stored.config, parent=_parent(stored)),
         messages=resolved.history,
         model_info=await asyncio.to_thread(_model_info, resolved.header, verbose=request.verbose),
         projector_info=await asyncio.to_thread(_projector_info, stored.projector_paths, verbose=request.verbose),
@@ -110,14 +114,47 @@ async def show(runtime: Runtime, request: ShowRequest) -> ShowResponse:
     )
 
 
-def _details(config: ModelConfig) -> ModelDetails:
+def _lengths(store: ModelStore, entry: ModelEntry) -> tuple[int, int]:
+    """Context and embedding length of a listed model; 0 where its files do not say."""
+    try:
+        return _stored_lengths(store, entry.name, entry.digest)
+    except OllamaError:
+        return 0, 0
+
+
+@functools.lru_cache(maxsize=1024)
+def _stored_lengths(store: ModelStore, name: Name, digest: str) -> tuple[int, int]:
+    """Remembered by the digest of the manifest, since whoever has it has the same files."""
+    del digest
+    path = store.get(name).model_path
+    if path is None:
+        return 0, 0
+    found = [header_of(path).get(key) for key in ("context_length", "embedding_length")]
+    context, embedding = (length if isinstance(length, int) else 0 for length in found)
+    return context, embedding
+
+
+def _parent(stored: StoredModel) -> str:
+    """The model that this one was made from; empty for one that was made from a file."""
+    for layer in stored.manifest.layers:
+        if layer.media_type == MediaType.MODEL and layer.from_:
+            # Older Ollama wrote the path of a file here, which is nobody's business.
+            with contextlib.suppress(InvalidNameError):
+                return parse_name(layer.from_).short
+    return ""
+
+
+def _details(config: ModelConfig, *, parent: str = "", lengths: tuple[int, int] = (0, 0)) -> ModelDetails:
+    context_length, embedding_length = lengths
     return ModelDetails(
-        parent_model="",
+        parent_model=parent,
         format=config.model_format,
         family=config.model_family,
         families=list(config.model_families) if config.model_families is not None else None,
         parameter_size=config.model_type,
         quantization_level=config.file_type,
+        context_length=context_length,
+        embedding_length=embedding_length,
     )
 
 
@@ -135,18 +172,18 @@ def _projector_info(paths: Any, *, verbose: bool) -> dict[str, Any]:  # noqa: AN
 
 async def copy(runtime: Runtime, request: CopyRequest) -> None:
     """``/api/copy``: the destination is replaced if it exists."""
-    source = _named(request.source, f'source "{request.source}" is invalid')
-    destination = _named(request.destination, f'destination "{request.destination}" is invalid')
+    source = _named(request.source, f"source {quote(request.source)} is invalid")
+    destination = _named(request.destination, f"destination {quote(request.destination)} is invalid")
     try:
         await asyncio.to_thread(runtime.store.copy, source, destination)
     except NotFoundError as error:
-        raise NotFoundError(f'model "{request.source}" not found') from error
+        raise NotFoundError(f"model {quote(request.source)} not found") from error
 
 
 async def delete(runtime: Runtime, request: DeleteRequest) -> None:
     """``/api/delete``; a loaded model goes on for its running requests and is unloaded then."""
     text = request.model or request.name
-    name = _named(text, f'name "{text}" is invalid')
+    name = _named(text, f"name {quote(text)} is invalid")
     try:
         await asyncio.to_thread(runtime.store.delete, name)
     except NotFoundError as error:

@@ -13,6 +13,7 @@ from ollama_nb.gguf.reader import GgufArray, Header, read_header
 from ollama_nb.prompt.driver import JinjaDriver, go_driver
 from ollama_nb.prompt.sandbox import SandboxedTemplate
 from ollama_nb.runner.scheduler import ModelSpec
+from ollama_nb.store.manifests import MediaType
 from ollama_nb.store.modelfile import DEFAULT_TEMPLATE
 from ollama_nb.wire.errors import NotFoundError, OllamaError
 from ollama_nb.wire.native import Message
@@ -107,12 +108,15 @@ class ResolvedModel:
 
     def spec(self, options: Options, cache_type: str) -> ModelSpec:
         """What the scheduler needs to know to load it."""
+        trained = self.header.get("context_length")
+        # The engine makes no more than that, so no more has to fit into memory.
+        num_ctx = min(options.num_ctx, trained) if isinstance(trained, int) and trained > 0 else options.num_ctx
         return ModelSpec(
             name=self.stored.name.short,
             path=str(self.path),
             adapters=tuple(str(path) for path in self.stored.adapter_paths),
             projectors=tuple(str(path) for path in self.stored.projector_paths),
-            num_ctx=options.num_ctx,
+            num_ctx=num_ctx,
             num_batch=options.num_batch,
             num_gpu=options.num_gpu,
             main_gpu=options.main_gpu,
@@ -120,9 +124,15 @@ class ResolvedModel:
             use_mmap=options.use_mmap,
             embedding="embedding" in self.capabilities,
             footprint=lambda num_seq: (
-                estimate(self.header, options.num_ctx, num_seq, options.num_batch, cache_type).total
+                estimate(self.header, num_ctx, num_seq, options.num_batch, cache_type, beside=self._bytes_beside).total
             ),
         )
+
+    @property
+    def _bytes_beside(self) -> int:
+        """Bytes of the files that are loaded with the weights."""
+        kinds = (MediaType.PROJECTOR, MediaType.ADAPTER)
+        return sum(layer.size for layer in self.stored.manifest.layers if layer.media_type in kinds)
 
 
 async def resolve(runtime: Runtime, name: Name) -> ResolvedModel:

@@ -138,6 +138,7 @@ def _fold(value: dict[str, Any], kind: type) -> dict[str, Any]:
 
 def _fold_nested(item: Any, annotation: Any) -> Any:  # noqa: ANN401 - any JSON value, any annotation
     """The same for Structs inside, such as the function of a call, and lists of them, such as a chat's messages."""
+    annotation = _given(annotation)
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return _fold(item, annotation) if isinstance(item, dict) else item
     arguments = getattr(annotation, "__args__", ())
@@ -259,21 +260,33 @@ def _annotation(annotation: Any, steps: list[str | None]) -> Any:  # noqa: ANN40
     """The type at the end of a path: a step is a field's name, or None for an element of a list or map."""
     for step in steps:
         if step is None:
-            annotation = typing.get_args(_given(annotation))[-1]
+            (*_, annotation) = (typing.get_args(part)[-1] for part in _parts(annotation) if typing.get_args(part))
         else:
-            fields = {field.encode_name: field.type for field in msgspec.structs.fields(annotation)}
+            fields = {field.encode_name: field.type for field in msgspec.structs.fields(_given(annotation))}
             annotation = fields[step]
     return _given(annotation)
 
 
+def _bare(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no type
+    """A type without what ``Annotated`` says beside it, which is for the document of the API."""
+    return annotation.__origin__ if typing.get_origin(annotation) is typing.Annotated else annotation
+
+
 def _given(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no type
     """The first type of a union: null is no type of its own in Go."""
-    is_union = isinstance(annotation, types.UnionType)
-    return typing.get_args(annotation)[0] if is_union else annotation
+    return _parts(annotation)[0]
+
+
+def _parts(annotation: Any) -> list[Any]:  # noqa: ANN401 - annotations have no type
+    """The types of a union, or the one that it is."""
+    annotation = _bare(annotation)
+    is_union = typing.get_origin(annotation) in {types.UnionType, typing.Union}
+    return [_bare(part) for part in typing.get_args(annotation)] if is_union else [annotation]
 
 
 def _go_type(annotation: Any) -> str:  # noqa: ANN401 - annotations have no type
     """What Go calls a type."""
+    annotation = _bare(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is list:
         return f"[]{_go_type(arguments[0])}"

@@ -1,4 +1,6 @@
-"""Ollama's own API as types: what each route takes and gives. Field order is the order on the wire.
+"""Ollama's own API as types: what its routes take and give; those about models are in ``models``.
+
+The order of fields is the order on the wire.
 
 Fields with a default leave the wire when they have it (Go's ``omitempty``); fields without one are always there.
 Durations are integer nanoseconds, times RFC 3339 texts, sizes bytes.
@@ -10,27 +12,34 @@ from typing import Any
 
 import msgspec
 
+from ollama_nb.wire.fields import (  # noqa: TC001 - msgspec reads the annotations
+    Format,
+    Image,
+    KeepAlive,
+    RequestOptions,
+    Texts,
+    Think,
+    ToolChoice,
+    ToolList,
+    Vector,
+)
+
 __all__ = [
     "AnswerMessage",
     "CallMessage",
     "CalledFunction",
     "ChatRequest",
     "ChatResponse",
-    "CopyRequest",
-    "CreateRequest",
-    "DeleteRequest",
+    "DebugInfo",
+    "EmbedRequest",
+    "EmbedResponse",
+    "EmbeddingRequest",
+    "EmbeddingResponse",
     "GenerateRequest",
     "GenerateResponse",
-    "ListResponse",
     "Message",
-    "ModelDetails",
-    "ModelSummary",
-    "ProcessResponse",
-    "Progress",
-    "RunningModel",
-    "ShowRequest",
-    "ShowResponse",
-    "Tensor",
+    "TokenLogprob",
+    "TopLogprob",
 ]
 
 
@@ -55,7 +64,7 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
     role: str = ""
     content: str = ""
     thinking: str = ""
-    images: list[str] = []
+    images: list[Image] = []
     tool_calls: list[CallMessage] = []
     tool_name: str = ""
     tool_call_id: str = ""
@@ -74,8 +83,36 @@ class AnswerMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
     tool_calls: list[CallMessage] = []
 
 
+class TopLogprob(msgspec.Struct, kw_only=True):
+    """A token that could have come: its text, its natural-log probability, its bytes."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A token of the answer, and those that were most likely in its place, the likeliest first."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob] = []
+
+
+class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What ``_debug_render_only`` asks for: the prompt as the model would get it."""
+
+    rendered_template: str
+    image_count: int = 0
+
+
 class GenerateRequest(msgspec.Struct, kw_only=True):
-    """``POST /api/generate``."""
+    """``POST /api/generate``.
+
+    ``truncate`` false makes a prompt that does not fit into the context an error, ``shift`` false ends an answer
+    where the context is full. ``top_logprobs`` is 0 to 20 tokens.
+    """
 
     model: str = ""
     prompt: str = ""
@@ -85,12 +122,16 @@ class GenerateRequest(msgspec.Struct, kw_only=True):
     context: list[int] | None = None
     stream: bool = True
     raw: bool = False
-    format: Any = None
-    keep_alive: Any = None
-    images: list[str] = []
-    options: dict[str, Any] = {}
-    think: Any = None
+    format: Format = None
+    keep_alive: KeepAlive = None
+    images: list[Image] = []
+    options: RequestOptions = {}
+    think: Think = None
     truncate: bool = True
+    shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
+    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
 class ChatRequest(msgspec.Struct, kw_only=True):
@@ -103,13 +144,17 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     model: str = ""
     messages: list[Message] = []
     stream: bool = True
-    format: Any = None
-    keep_alive: Any = None
-    tools: list[dict[str, Any]] = []
-    tool_choice: Any = None
-    options: dict[str, Any] = {}
-    think: Any = None
+    format: Format = None
+    keep_alive: KeepAlive = None
+    tools: ToolList = []
+    tool_choice: ToolChoice = None
+    options: RequestOptions = {}
+    think: Think = None
     truncate: bool = True
+    shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
+    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
 class GenerateResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -132,6 +177,8 @@ class GenerateResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_count: int = 0
     eval_duration: int = 0
     prompt_dropped_count: int = 0
+    logprobs: list[TokenLogprob] = []
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
 
 
 class ChatResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -154,127 +201,41 @@ class ChatResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_duration: int = 0
     prompt_dropped_messages: int = 0
     prompt_dropped_count: int = 0
+    logprobs: list[TokenLogprob] = []
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
 
 
-class CreateRequest(msgspec.Struct, kw_only=True):
-    """``POST /api/create``. ``files`` and ``adapters`` map file names to digests of uploaded blobs."""
-
-    model: str = ""
-    name: str = ""
-    stream: bool = True
-    from_: str = msgspec.field(default="", name="from")
-    files: dict[str, str] | None = None
-    adapters: dict[str, str] | None = None
-    template: str = ""
-    license: str | list[str] = ""
-    system: str = ""
-    parameters: dict[str, Any] = {}
-    messages: list[Message] = []
-    quantize: str = ""
-    quantization: str = ""
-
-
-class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One line of a create; sizes in bytes."""
-
-    status: str
-    digest: str = ""
-    total: int = 0
-    completed: int = 0
-
-
-class ShowRequest(msgspec.Struct, kw_only=True):
-    """``POST /api/show``."""
+class EmbedRequest(msgspec.Struct, kw_only=True):
+    """``POST /api/embed``. ``input`` is a text or a list of texts; ``dimensions`` 0 leaves vectors whole."""
 
     model: str = ""
-    name: str = ""
-    system: str = ""
-    verbose: bool = False
-    options: dict[str, Any] = {}
+    input: Texts = None
+    keep_alive: KeepAlive = None
+    truncate: bool = True
+    dimensions: int = 0
+    options: RequestOptions = {}
 
 
-class CopyRequest(msgspec.Struct, kw_only=True):
-    """``POST /api/copy``."""
+class EmbedResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Unit vectors, one an input, each a JSON list of float32 written as short as it can be; counts in tokens."""
 
-    source: str = ""
-    destination: str = ""
-
-
-class DeleteRequest(msgspec.Struct, kw_only=True):
-    """``DELETE /api/delete``."""
-
-    model: str = ""
-    name: str = ""
-
-
-class ModelDetails(msgspec.Struct, kw_only=True):
-    """What kind of model it is."""
-
-    parent_model: str
-    format: str
-    family: str
-    families: list[str] | None
-    parameter_size: str
-    quantization_level: str
-
-
-class ModelSummary(msgspec.Struct, kw_only=True):
-    """One model of ``/api/tags``."""
-
-    name: str
     model: str
-    modified_at: str
-    size: int
-    digest: str
-    details: ModelDetails
-    capabilities: list[str]
+    embeddings: list[Vector]
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
 
 
-class ListResponse(msgspec.Struct, kw_only=True):
-    """``GET /api/tags``."""
+class EmbeddingRequest(msgspec.Struct, kw_only=True):
+    """``POST /api/embeddings``, the older route."""
 
-    models: list[ModelSummary]
-
-
-class RunningModel(msgspec.Struct, kw_only=True):
-    """One model of ``/api/ps``; sizes are estimates in bytes, ``context_length`` is per request in tokens."""
-
-    name: str
-    model: str
-    size: int
-    digest: str
-    details: ModelDetails
-    expires_at: str
-    size_vram: int
-    context_length: int
+    model: str = ""
+    prompt: str = ""
+    keep_alive: KeepAlive = None
+    options: RequestOptions = {}
 
 
-class ProcessResponse(msgspec.Struct, kw_only=True):
-    """``GET /api/ps``."""
+class EmbeddingResponse(msgspec.Struct, kw_only=True):
+    """One vector as the model gives it, not normalised."""
 
-    models: list[RunningModel]
-
-
-class Tensor(msgspec.Struct, kw_only=True):
-    """Name, GGML type and shape (GGUF order) of a tensor."""
-
-    name: str
-    type: str
-    shape: list[int]
-
-
-class ShowResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """``POST /api/show``."""
-
-    license: str = ""
-    modelfile: str = ""
-    parameters: str = ""
-    template: str = ""
-    system: str = ""
-    details: ModelDetails
-    messages: list[Message] = []
-    model_info: dict[str, Any]
-    projector_info: dict[str, Any] = {}
-    tensors: list[Tensor] = []
-    capabilities: list[str] = []
-    modified_at: str
+    embedding: Vector

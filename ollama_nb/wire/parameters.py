@@ -19,7 +19,7 @@ from ollama_nb.wire.errors import BadRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["DEPRECATED", "PARAMETERS", "Kind", "Value", "parse_assignments", "parse_parameter"]
+__all__ = ["DEPRECATED", "OPTIONS", "PARAMETERS", "Kind", "Value", "parse_assignments", "parse_parameter"]
 
 Value: TypeAlias = int | float | bool | list[str]
 """What a parameter's text becomes, ready for JSON."""
@@ -32,6 +32,7 @@ class Kind(Enum):
     FLOAT = "float"
     BOOL = "bool"
     STRINGS = "strings"
+    BIAS = "bias"
 
 
 _INTS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "seed", "num_predict", "top_k")
@@ -46,6 +47,9 @@ PARAMETERS: Final[Mapping[str, Kind]] = MappingProxyType(
     },
 )
 """Every parameter that can be set, with its type; the list is Ollama's."""
+
+OPTIONS: Final[Mapping[str, Kind]] = MappingProxyType({**PARAMETERS, "logit_bias": Kind.BIAS})
+"""What a request may set: every parameter, and what makes no sense for a model as a whole."""
 
 DEPRECATED: Final = frozenset(
     (

@@ -66,6 +66,8 @@ def test_the_list_tells_what_ollamas_list_tells(api):
         "families": ["llama"],
         "parameter_size": "134.52M",
         "quantization_level": "Q4_1",
+        "context_length": 8192,
+        "embedding_length": 576,
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 from gguf_files import gguf_bytes
 from templates import CHATML, THINKING, TOOLS
 
-from ollama_nb.runner.messages import Finish
+from ollama_nb.runner.messages import Finish, Piece
 from ollama_nb.service import generate
 from ollama_nb.store.drafts import ModelDraft
 from ollama_nb.store.models import ModelStore
@@ -41,7 +41,7 @@ class ScriptedChild:
     async def generate(self, request):
         self.frames.append(request(1))
         for piece in self.pieces:
-            yield piece
+            yield Piece(1, piece)
         yield Finish(id=1, reason="stop", prompt_count=1, cached_count=0, prompt_duration=1, eval_count=1,
                      eval_duration=1)  # fmt: skip
 

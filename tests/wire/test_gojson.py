@@ -1,14 +1,26 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_nb.wire import gojson
 from ollama_nb.wire.errors import BadRequestError
-from ollama_nb.wire.native import ChatRequest, CreateRequest, GenerateRequest, Message, Progress
+from ollama_nb.wire.models import CreateRequest, Progress
+from ollama_nb.wire.native import ChatRequest, GenerateRequest, Message
+
+
+class Nested(msgspec.Struct):
+    """Types with alternatives, and with notes for the document of the API."""
+
+    a: Message | None = None
+    b: str | list[str] = ""
+    c: Annotated[list[Message], msgspec.Meta(description="some")] = []
+    d: Annotated[int | None, msgspec.Meta(description="a number")] = None
 
 
 def decode(body, kind=ChatRequest):
@@ -204,6 +216,26 @@ def test_a_bomb_of_nesting_is_refused(body):
 def test_nesting_below_the_limit_is_taken():
     depth = gojson.MAX_DEPTH - 3
     assert decode('{"options":{"a":' + "[" * depth + "]" * depth + "}}").options
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ('{"a":{"role":1}}', "number into Go struct field Nested.a.role of type string"),
+        ('{"b":["x",1]}', "number into Go struct field Nested.b of type string"),
+        ('{"b":1}', "number into Go struct field Nested.b of type string"),
+        ('{"c":[{"role":1}]}', "number into Go struct field Nested.c.role of type string"),
+        ('{"d":"x"}', "string into Go struct field Nested.d of type int"),
+    ],
+)
+def test_types_with_alternatives_or_notes_have_their_place_and_name_in_a_refusal(body, text):
+    assert refusal(body, Nested) == f"json: cannot unmarshal {text}"
+
+
+def test_keys_of_any_case_are_found_in_types_with_alternatives_or_notes():
+    nested = decode('{"A":{"ROLE":"x"},"C":[{"Role":"y"}]}', Nested)
+    assert nested.a is not None
+    assert [nested.a.role, *(message.role for message in nested.c)] == ["x", "y"]
 
 
 @given(st.binary())
