@@ -106,6 +106,10 @@ def _log_level(value: int) -> int:
     return _DEBUG_LEVEL if value is True else int(value)
 
 
+def _expand_optional(value: Path | None) -> Path | None:
+    return None if value is None else _expand_user(value)
+
+
 def _expand_user(value: Path) -> Path:
     try:
         return value.expanduser()
@@ -151,6 +155,10 @@ def _count(name: str, default: int, text: str, settle: Callable[[int], int] = _n
 
 def _word(name: str, text: str) -> Setting:
     return Setting(name=name, kind=str, default="", help=text, parse=str)
+
+
+def _file(name: str, text: str) -> Setting:
+    return Setting(name=name, kind=Path, default=None, help=text, parse=Path, settle=_expand_optional)
 
 
 def _span(name: str, text: str, settle: Callable[[int], int]) -> Setting:
@@ -247,6 +255,16 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _switch("OLLAMA_GO_TEMPLATE", "Prefer a model's Go template to the GGUF's Jinja template." + _UNUSED, default=True),
     _switch("OLLAMA_DEBUG_LOG_REQUESTS", "Write the requests to files for debugging." + _UNUSED),
     _switch("OLLAMA_NB_ALLOW_OPEN", "Let the stand-alone listener bind beyond loopback without a key."),
+    _file("OLLAMA_NB_CERTFILE", "The certificate (PEM, with its chain) by which the stand-alone listener speaks TLS."),
+    _file("OLLAMA_NB_KEYFILE", "The certificate's private key (PEM); not needed where it is in the same file."),
+    Setting(
+        name="OLLAMA_NB_HOME",
+        kind=Path,
+        default=Path("~/.ollama"),
+        parse=Path,
+        settle=_expand_user,
+        help="The folder of what belongs to the user and not to the store: the API keys.",
+    ),
     _word("OLLAMA_NB_ADDRESS", "Where the server answers; the Jupyter extension sets it for its kernels."),
 )
 """The one table, in the order in which a user meets it."""
@@ -291,6 +309,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     go_template: bool
     debug_log_requests: bool
     nb_allow_open: bool
+    nb_certfile: Path | None
+    nb_keyfile: Path | None
+    nb_home: Path
     nb_address: str
     sources: Mapping[str, str]
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from ollama_nb.cli.commands import Session, command_tree, version
+from ollama_nb.cli.keys import key_command
 from ollama_nb.cli.serve import serve_command
 from ollama_nb.cli.text import Table
 from ollama_nb.client.http import Client
@@ -84,7 +85,7 @@ def main() -> NoReturn:
 
 def run(args: Sequence[str], connect: Callable[[], Client] = Client) -> int:
     """Run one command line; the exit code."""
-    tree = command_tree(NAME, _HELP, extra=[serve_command()])
+    tree = command_tree(NAME, _HELP, extra=[serve_command(), key_command()])
     tree.params.append(_version_option())
     try:
         with TerminalSink() as sink:

@@ -1,7 +1,8 @@
 """Where the server is: how a client finds it, and how a server lets itself be found.
 
 A server announces itself by a file in Jupyter's runtime folder, ``ollama_nb-<pid>.json``, which only its user can
-read. A client looks, in this order, at what it was told, ``OLLAMA_HOST``, what the Jupyter extension left in the
+read: with the address it leaves a key there, so that notebooks need none when the user has made keys for others.
+A client looks, in this order, at what it was told, ``OLLAMA_HOST``, what the Jupyter extension left in the
 environment, those files, and Ollama's own address. Starting a server where none is found is left to ``local``.
 """
 
@@ -11,11 +12,11 @@ import ipaddress
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -35,6 +36,7 @@ __all__ = [
     "Server",
     "announce",
     "announced_by",
+    "connection_settings",
     "find_server",
     "is_loopback",
     "probe",
@@ -60,7 +62,7 @@ class Server:
 
     url: str
     source: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)  # a notebook that shows this keeps what it shows
 
 
 class NoServerError(ServerUnreachableError):
@@ -74,11 +76,11 @@ def find_server(
 
     ``explicit`` and ``OLLAMA_HOST`` are orders: if nothing answers there the search ends with
     ``ServerUnreachableError``. Without them, and without a server in the usual places, it is ``NoServerError``.
-    Both list what was tried. A token comes from the argument, from ``?token=`` in an address as Jupyter prints it,
-    or from ``OLLAMA_API_KEY``.
+    Both list what was tried. A token comes from ``?token=`` in an address as Jupyter prints it, from the argument,
+    from the server's own announcement, or from ``OLLAMA_API_KEY``.
     """
     environ = os.environ if environ is None else environ
-    key = token or environ.get("OLLAMA_API_KEY") or None
+    key = _Key(token or None, environ.get("OLLAMA_API_KEY") or None)
     for text, source in ((explicit, "the address given"), (environ.get("OLLAMA_HOST"), "OLLAMA_HOST")):
         if address := _trimmed(text):
             server = _ordered(address, source, key)
@@ -98,11 +100,15 @@ def probe(url: str, token: str | None = None) -> str | None:
     """Why there is no server at ``url``, or ``None`` if there is one."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        reply = httpx2.get(f"{url}/", headers=headers, timeout=PROBE_TIMEOUT, trust_env=not is_loopback(url))
+        reply = httpx2.get(f"{url}/", headers=headers, timeout=PROBE_TIMEOUT, **connection_settings(url))
     except httpx2.TimeoutException:
         return f"no answer within {PROBE_TIMEOUT:g} s"
     except (httpx2.TransportError, httpx2.InvalidURL) as exc:
-        return str(exc) or type(exc).__name__
+        reason = str(exc) or type(exc).__name__
+        untrusted = "CERTIFICATE_VERIFY_FAILED" in reason
+        return f"{reason}; if its certificate is to be trusted, name it in SSL_CERT_FILE" if untrusted else reason
+    except OSError as exc:  # of the files named in the environment
+        return f"cannot read the certificates of SSL_CERT_FILE or SSL_CERT_DIR: {exc}"
     if reply.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or reply.is_redirect:
         return "it asks for a login; give its token"
     if reply.status_code != HTTPStatus.OK or not reply.text.startswith(LIVENESS):
@@ -110,13 +116,17 @@ def probe(url: str, token: str | None = None) -> str | None:
     return None
 
 
-def announce(url: str) -> Path:
-    """Write this process's runtime file, so that clients of the same user find the server at ``url``."""
+def announce(url: str, token: str | None = None) -> Path:
+    """Write this process's runtime file, so that clients of the same user find the server at ``url``.
+
+    ``token`` is what they may show there; only that user can read the file.
+    """
     folder = Path(jupyter_runtime_dir())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _runtime_file(os.getpid())
     started = datetime.now(UTC).isoformat()
-    text = json.dumps({"url": url.rstrip("/"), "pid": os.getpid(), "version": __version__, "started": started})
+    value = {"url": url.rstrip("/"), "pid": os.getpid(), "version": __version__, "started": started}
+    text = json.dumps(value if token is None else value | {"token": token})
     temporary = path.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -133,9 +143,21 @@ def withdraw(path: Path) -> None:
 def announced_by(pid: int) -> str | None:
     """The address that process ``pid`` has announced, if it has."""
     try:
-        return _read_runtime_file(_runtime_file(pid))[0]
+        return _read_runtime_file(_runtime_file(pid)).url
     except (OSError, ValueError):
         return None
+
+
+def connection_settings(url: str) -> dict[str, Any]:
+    """How the HTTP client goes to ``url``: a proxy is never asked for a loopback address.
+
+    The certificates of SSL_CERT_FILE and SSL_CERT_DIR hold everywhere. Raises ``OSError`` where they cannot be read.
+    """
+    if not is_loopback(url):
+        return {"trust_env": True}
+    if urlsplit(url).scheme != "https":
+        return {"trust_env": False}
+    return {"trust_env": False, "verify": httpx2.create_ssl_context(trust_env=True)}
 
 
 def is_loopback(url: str) -> bool:
@@ -146,30 +168,49 @@ def is_loopback(url: str) -> bool:
     return host == "localhost"
 
 
-def _ordered(text: str, source: str, token: str | None) -> Server:
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What may be shown to a server: what the caller gave, or what the environment has for whoever asks."""
+
+    given: str | None
+    standing: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Announcement:
+    """What a runtime file says."""
+
+    url: str
+    pid: int
+    token: str | None
+
+
+def _ordered(text: str, source: str, key: _Key) -> Server:
     """The server that somebody has named, in the form of ``OLLAMA_HOST`` or as a URL with a token."""
     address, _, query = text.partition("?")
     try:
         url = Host.parse(address).client_url
     except ValueError as exc:
         raise ServerUnreachableError(f"{source} is no address: {exc}", hint=_HINT) from exc
-    return Server(url, source, parse_qs(query).get("token", [token])[0])
+    token = parse_qs(query).get("token", [None])[0]
+    return Server(url, source, token or key.given or _announced_token(url) or key.standing)
 
 
-def _usual_places(environ: Mapping[str, str], token: str | None, tried: list[str]) -> Iterator[Server]:
+def _usual_places(environ: Mapping[str, str], key: _Key, tried: list[str]) -> Iterator[Server]:
     """Where servers are when nobody says; what cannot even be asked is noted in ``tried``."""
     if address := _trimmed(environ.get(ADDRESS_VARIABLE)):
-        yield _ordered(address, ADDRESS_VARIABLE, token)
+        yield _ordered(address, ADDRESS_VARIABLE, key)
     for path in _runtime_files():
         try:
-            url, pid = _read_runtime_file(path)
+            found = _read_runtime_file(path)
         except (OSError, ValueError) as exc:
             tried.append(f"{path}: cannot be read ({exc})")
             continue
-        if psutil.pid_exists(pid):
-            yield Server(url, f"announced by process {pid}", token)
+        source = f"announced by process {found.pid}"
+        if psutil.pid_exists(found.pid):
+            yield Server(found.url, source, key.given or found.token or key.standing)
         else:
-            tried.append(f"{url} (announced by process {pid}): that process has ended")
+            tried.append(f"{found.url} ({source}): that process has ended")
     # Anybody on this machine may listen on a well-known port, so the key is not shown there.
     yield Server(_DEFAULT, "Ollama's own address")
 
@@ -187,14 +228,25 @@ def _runtime_files() -> list[Path]:
     return [path for _, path in sorted(dated, reverse=True)]
 
 
-def _read_runtime_file(path: Path) -> tuple[str, int]:
-    """Address and process of an announcement; raises ``OSError``, or ``ValueError`` if it is none."""
+def _announced_token(url: str) -> str | None:
+    """The key that a server of this user has left for its user's programs, if one runs at ``url``."""
+    for path in _runtime_files():
+        with suppress(OSError, ValueError):
+            found = _read_runtime_file(path)
+            if found.url == url and psutil.pid_exists(found.pid):
+                return found.token
+    return None
+
+
+def _read_runtime_file(path: Path) -> _Announcement:
+    """An announcement; raises ``OSError``, or ``ValueError`` if it is none."""
     value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict) or not isinstance(value.get("pid"), int) or not isinstance(value.get("url"), str):
         raise ValueError("not an announcement")  # noqa: TRY004 - the file's content is wrong, not a caller's type
     if urlsplit(value["url"]).scheme not in ("http", "https"):
         raise ValueError("its address is none")
-    return value["url"].rstrip("/"), value["pid"]
+    token = value.get("token")
+    return _Announcement(value["url"].rstrip("/"), value["pid"], token if isinstance(token, str) else None)
 
 
 def _trimmed(text: str | None) -> str:

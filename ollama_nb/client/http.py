@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 
 from ollama_nb.client import protocol
-from ollama_nb.client.discovery import find_server, is_loopback
+from ollama_nb.client.discovery import connection_settings, find_server
 from ollama_nb.client.files import file_pieces
 from ollama_nb.client.reply import Reply, error_from
 from ollama_nb.client.stream import AsyncStream, Stream, transport_errors
@@ -328,12 +328,12 @@ class AsyncClient:
 
 
 def _settings(server: Server, timeout: float | None) -> dict[str, Any]:
-    """Both clients' settings: a proxy is never asked for a loopback address."""
+    """Both clients' settings."""
     return {
         "base_url": server.url,
         "headers": {"Authorization": f"Bearer {server.token}"} if server.token else {},
         "timeout": httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
-        "trust_env": not is_loopback(server.url),
+        **connection_settings(server.url),
     }
 
 

@@ -47,7 +47,7 @@ class ServerProcess:
             # find nobody there, or somebody else.
             self._export(HOST_VARIABLE, url)
         try:
-            self._announcement = announce(url)
+            self._announcement = announce(url, self.listener.token)
         except OSError as error:
             log.warning("cannot write the runtime file (%s): kernels elsewhere must be told %s", error, url)
         log.info("Listening on %s (version %s)", url, self.runtime.version)

@@ -66,17 +66,17 @@ def make_directory(path: Path) -> None:
         raise OllamaError(f"{error}: ensure path elements are traversable") from error
 
 
-def create_temporary(folder: Path, prefix: str) -> tuple[int, Path]:
+def create_temporary(folder: Path, prefix: str, mode: int = 0o644) -> tuple[int, Path]:
     """A new empty file ``<prefix><random>`` in ``folder``: its descriptor, open for writing, and its path."""
     make_directory(folder)
     path = folder / f"{prefix}{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(path, flags, 0o644), path
+    return os.open(path, flags, mode), path
 
 
-def write_whole(path: Path, data: bytes, prefix: str) -> None:
+def write_whole(path: Path, data: bytes, prefix: str, mode: int = 0o644) -> None:
     """Puts ``data`` at ``path``, replacing what is there in one step; raises ``OSError`` and leaves no trace then."""
-    descriptor, temporary = create_temporary(path.parent, prefix)
+    descriptor, temporary = create_temporary(path.parent, prefix, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -130,6 +130,21 @@ def test_only_the_user_can_read_an_announcement(server, runtime):
     assert announced_by(os.getpid()) is None
 
 
+def test_a_key_that_a_server_has_left_for_its_user_is_shown_there_and_nowhere_else(server, runtime, monkeypatch):
+    environ = {"OLLAMA_API_KEY": "k", "OLLAMA_NB_ADDRESS": server.url}
+    path = announce(server.url, "left")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert find_server(server.url, environ).token == "left"
+    assert find_server(environ=environ).token == "left"
+    assert find_server(environ={}).token == "left"
+    assert find_server(server.url, environ, token="t").token == "t"
+    assert find_server(f"{server.url}/?token=q", environ).token == "q"
+    assert find_server(f"{server.url}/base", environ).token == "k"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(value | {"pid": ended_process()}))
+    assert find_server(server.url, environ).token == "k"
+
+
 def test_a_probe_says_why_there_is_no_server(server, guarded):
     assert probe(server.url) is None
     assert probe(f"{server.url}/base") is None

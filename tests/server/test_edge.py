@@ -10,7 +10,8 @@ import psutil
 import pytest
 from http_calls import exchange, request_head
 
-from ollama_nb.server.edge import DEFAULT_ORIGINS, host_allowed, origin_allowed
+from ollama_nb.server.edge import DEFAULT_ORIGINS, check_origins, host_allowed, origin_allowed
+from ollama_nb.wire.errors import ConflictError
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
 
@@ -19,19 +20,20 @@ from ollama_nb.server.edge import DEFAULT_ORIGINS, host_allowed, origin_allowed
     "host",
     ["localhost", "localhost:11434", "LOCALHOST", "127.0.0.1", "127.0.0.1:11434", "127.8.9.1", "[::1]", "[::1]:80",
      "0.0.0.0:1", "[::]:1", "10.0.0.7", "192.168.1.2:8080", "172.16.0.1", "[fd00::1]", "x.localhost", "a.b.LOCALHOST:1",
-     "printer.local", "host.docker.internal", "", ":11434", socket.gethostname(), "203.0.113.9"],
+     "printer.local", "host.docker.internal", "", ":11434", socket.gethostname(), "8.8.4.4", "8.8.4.4:80"],
 )  # fmt: skip
 def test_hosts_that_are_this_machine_are_let_in(host):
-    assert host_allowed(host, frozenset({"203.0.113.9"}))
+    assert host_allowed(host, lambda: {"8.8.4.4"})
 
 
 @pytest.mark.parametrize(
     "host",
     ["evil.com", "evil.com:11434", "localhost.evil.com", "127.0.0.1.evil.com", "xlocalhost", "local", "internal",
-     "localhost.", "8.8.8.8", "[2606:4700::1111]", "evil.com:80:localhost", "1.1.1.1:127"],
+     "localhost.", "8.8.8.8", "[2606:4700::1111]", "evil.com:80:localhost", "1.1.1.1:127", "[", "[evil.com",
+     "[::1]evil.com", "[[::1]]", "localhost:1:2", "localhost:x", "localhost:1,evil.com", "localhost:1@evil.com"],
 )  # fmt: skip
 def test_other_hosts_are_not(host):
-    assert not host_allowed(host, frozenset({"203.0.113.9"}))
+    assert not host_allowed(host, lambda: {"8.8.4.4"})
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,33 @@ def test_pages_of_others_may_not(origin):
 )
 def test_an_entry_is_an_origin_or_a_pattern_with_one_star(entry, origin, allowed):
     assert origin_allowed(origin, [entry]) is allowed
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["http://a.example", "HTTPS://a.example:8443", "chrome-extension://abc", "safari-extension://a", "moz-extension://a",
+     "ms-browser-extension://a", "*", "safari-web-extension://*", "https://*.a.example", "app://*"],
+)  # fmt: skip
+def test_entries_that_are_origins_or_patterns_are_taken(entry):
+    check_origins([entry])
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("a.example", "origins must contain '*' or include http://, https://, chrome-extension://"),
+        ("app://obsidian.md", "origins must contain '*' or include"),
+        ("null", "origins must contain '*' or include"),
+        ("https://*.a.*", "only one * is allowed"),
+        ("**", "only one * is allowed"),
+    ],
+)
+def test_entries_that_are_neither_are_refused(entry, said):
+    with pytest.raises(ConflictError) as caught:
+        check_origins(["http://fine.example", entry])
+    assert caught.value.message.startswith(f'bad origin "{entry}" in OLLAMA_ORIGINS: ')
+    assert said in caught.value.message
+    assert "https://*.example.com" in caught.value.hint
 
 
 # -- at the door -------------------------------------------------------------------------------------------------------
@@ -128,9 +157,19 @@ def test_the_servers_own_page_needs_to_be_told_nothing(server):
     assert (status, "access-control-allow-origin" in headers) == (200, False)
 
 
-def test_an_error_says_it_too_so_that_the_page_can_read_it(server):
-    status, headers, _ = asked(server.url, "POST", "/api/chat", Origin="http://localhost")
-    assert (status, headers["access-control-allow-origin"]) == (400, "http://localhost")
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [("POST", "/api/chat", 400), ("GET", "/api/chat", 405), ("GET", "/nope", 404), ("GET", "/api/tags/", 301)],
+)
+def test_every_other_answer_says_it_too_so_that_the_page_can_read_it(server, method, path, expected):
+    status, headers, _ = asked(server.url, method, path, Origin="http://localhost")
+    assert (status, headers["access-control-allow-origin"]) == (expected, "http://localhost")
+    assert headers["vary"] == "Origin"
+
+
+def test_a_request_with_an_empty_origin_comes_from_no_page(server):
+    status, headers, _ = asked(server.url, Origin="")
+    assert (status, "access-control-allow-origin" in headers) == (200, False)
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/", "/anywhere", "/api/blobs/x", "/api/tags/"])
@@ -171,6 +210,8 @@ def test_a_star_lets_every_page_in(tmp_path, start):
         status, headers, _ = asked(server.url, Origin="https://anyone.example")
         assert (status, headers["access-control-allow-origin"]) == (200, "*")
         assert "vary" not in headers
+        status, headers, _ = asked(server.url, "OPTIONS", Origin="null", Access_Control_Request_Method="POST")
+        assert (status, headers["access-control-allow-origin"], "vary" in headers) == (204, "*", False)
 
 
 @pytest.mark.parametrize("target", ["*", "http://evil.com/api/tags", "http://localhost/api/tags"])
@@ -207,6 +248,14 @@ def test_it_does_not_listen_beyond_this_machine_unasked(tmp_path, host, named):
     assert ended.returncode == 1
     assert f"refusing to listen on {named}" in ended.stderr
     assert "OLLAMA_NB_ALLOW_OPEN=1" in ended.stderr
+    assert "ollama-nb key create" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_it_does_not_start_with_origins_that_are_none(tmp_path):
+    ended = serve("127.0.0.1:0", OLLAMA_MODELS=str(tmp_path), OLLAMA_ORIGINS="https://a.example, b.example")
+    assert ended.returncode == 1
+    assert 'Error: bad origin "b.example" in OLLAMA_ORIGINS: ' in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -230,6 +279,13 @@ def test_an_address_that_is_not_here_is_said(tmp_path):
     ended = serve("203.0.113.7:0", OLLAMA_MODELS=str(tmp_path), OLLAMA_NB_ALLOW_OPEN="1")
     assert ended.returncode == 1
     assert "cannot listen on 203.0.113.7:0" in ended.stderr
+
+
+def test_an_address_that_can_be_none_is_said(tmp_path):
+    ended = serve(f"{'a' * 70}:0", OLLAMA_MODELS=str(tmp_path), OLLAMA_NB_ALLOW_OPEN="1")
+    assert ended.returncode == 1
+    assert f"cannot listen on {'a' * 70}:0" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_ipv6_loopback_is_loopback(tmp_path, start):

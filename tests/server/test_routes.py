@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import http.cookiejar
 import json
@@ -19,7 +20,11 @@ from jupyter_server.base.handlers import JupyterHandler
 from ollama_nb.server.base import JupyterBase, ListenerBase
 from ollama_nb.server.routes import ROUTES, mount
 
-PATHS = [path.replace("([^/]+)", "sha256:" + "0" * 64) for path, _ in ROUTES]
+GROUPS = {"([^/]+)": "sha256:" + "0" * 64, "(.*[^/])": "space/model"}
+PATHS = [
+    functools.reduce(lambda path, group: path.replace(*group), GROUPS.items(), path).replace("\\", "")
+    for path, _ in ROUTES
+]
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 ALLOWED = {
     "/": "GET, HEAD",
@@ -32,6 +37,16 @@ ALLOWED = {
     "/api/create": "POST",
     "/api/generate": "POST",
     "/api/chat": "POST",
+    "/api/embed": "POST",
+    "/api/embeddings": "POST",
+    "/api/pull": "POST",
+    "/api/push": "POST",
+    "/v1/chat/completions": "POST",
+    "/v1/completions": "POST",
+    "/v1/embeddings": "POST",
+    "/v1/models": "GET",
+    "/v1/models/space/model": "GET",
+    "/openapi.json": "GET",
     PATHS[8]: "HEAD, POST",
 }
 
@@ -58,7 +73,7 @@ def test_a_method_that_nobody_knows_is_405_too(server):
 
 
 @pytest.mark.parametrize(
-    "path", ["/nope", "/api", "/api/", "/v1/models", "/api/tags/more", "/debug/pprof", "/favicon.ico", "/api/blobs"]
+    "path", ["/nope", "/api", "/api/", "/v1", "/api/tags/more", "/debug/pprof", "/favicon.ico", "/api/blobs"]
 )
 @pytest.mark.parametrize("verb", ["GET", "POST", "DELETE"])
 def test_another_path_is_404(api, path, verb):
@@ -214,6 +229,17 @@ def test_a_chat_streams_through_jupyter(mounted):
     assert response.headers["content-type"] == "application/x-ndjson"
     assert len(pieces) > 1
     assert last["done"] is True
+
+
+def test_openais_api_is_there_in_jupyter_too(jupyter, mounted):
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 2, "stream": True}
+    response = mounted.post("/v1/chat/completions", json=body)
+    assert response.headers["content-type"] == "text/event-stream"
+    assert response.text.startswith("data: {")
+    assert response.text.endswith("data: [DONE]\n\n")
+    assert mounted.get("/v1/models/no%2Fmodel").json()["error"]["code"] == "model_not_found"
+    status, refused = jupyter.request("POST", "/ollama/v1/chat/completions", b"{}")
+    assert (status, json.loads(refused)["error"]["type"]) == (403, "permission_error")
 
 
 def test_a_blob_goes_through_jupyter(mounted):
