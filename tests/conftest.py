@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # The same examples at every run, so that what passes once passes again; `--hypothesis-profile=explore` looks for more.
-hypothesis.settings.register_profile("explore", print_blob=True)
-hypothesis.settings.register_profile("repeat", derandomize=True, print_blob=True)
+# No example has a time limit: machines are slow and shared.
+hypothesis.settings.register_profile("explore", print_blob=True, deadline=None)
+hypothesis.settings.register_profile("repeat", derandomize=True, print_blob=True, deadline=None)
 hypothesis.settings.load_profile("repeat")
 
 
@@ -33,6 +34,7 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         for name in ("OLLAMA_HOST", "OLLAMA_NB_ADDRESS", "OLLAMA_API_KEY", "OLLAMA_DEBUG", "OLLAMA_ORIGINS"):
             patch.delenv(name, raising=False)
         patch.setenv("OLLAMA_MODELS", str(folder / "models"))
+        patch.setenv("OLLAMA_NB_HOME", str(folder / "home"))
         patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
         patch.setenv("JUPYTER_CONFIG_DIR", str(folder / "config"))
         patch.setenv("JUPYTER_DATA_DIR", str(folder / "data"))
