@@ -38,6 +38,8 @@ TEXT: Final = "text/plain; charset=utf-8"
 READER_PATIENCE: Final = 900.0
 """Seconds for which a client may read nothing of a stream, past what the network holds for it. An answer keeps its
 place in the model while it is sent, so a client that has stopped reading would keep it from all others for ever."""
+_LONG: Final = 1 << 16
+"""Bytes of JSON that take longer to read than a thread to begin."""
 _VERBS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -95,9 +97,13 @@ class ApiHandler(_Door):
     def compute_etag(self) -> None:
         """No ETag: Ollama sends none, and hashing a long answer would cost more than sending it."""
 
-    def body(self, kind: type[T], name: str | None = None) -> T:
+    async def body(self, kind: type[T], name: str | None = None) -> T:
         """The request's JSON as a wire type; raises ``BadRequestError``."""
-        return gojson.decode(self.request.body, kind, name or kind.__name__)
+        return await self.beside(lambda: gojson.decode(self.request.body, kind, name or kind.__name__))
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """What ``work`` makes of the request; in a thread where the body is long, since all others would wait."""
+        return await asyncio.to_thread(work) if len(self.request.body) > _LONG else work()
 
     def reply(self, value: Any, status: int = HTTPStatus.OK) -> None:  # noqa: ANN401 - any wire type
         """One JSON object."""

@@ -79,7 +79,7 @@ class ShowHandler(ApiHandler):
         await self.serve(self._show)
 
     async def _show(self) -> None:
-        self.reply(await models.show(self.runtime, self.body(ShowRequest)))
+        self.reply(await models.show(self.runtime, await self.body(ShowRequest)))
 
 
 class CopyHandler(ApiHandler):
@@ -90,7 +90,7 @@ class CopyHandler(ApiHandler):
         await self.serve(self._copy)
 
     async def _copy(self) -> None:
-        await models.copy(self.runtime, self.body(CopyRequest))
+        await models.copy(self.runtime, await self.body(CopyRequest))
 
 
 class DeleteHandler(ApiHandler):
@@ -101,7 +101,7 @@ class DeleteHandler(ApiHandler):
         await self.serve(self._delete)
 
     async def _delete(self) -> None:
-        await models.delete(self.runtime, self.body(DeleteRequest))
+        await models.delete(self.runtime, await self.body(DeleteRequest))
 
 
 class GenerateHandler(ApiHandler):
@@ -112,7 +112,7 @@ class GenerateHandler(ApiHandler):
         await self.serve(self._generate)
 
     async def _generate(self) -> None:
-        request = self.body(GenerateRequest)
+        request = await self.body(GenerateRequest)
         responses = generate.generate(self.runtime, request)
         if request.stream and request.prompt and not request.debug_render_only:
             await self.stream(responses)
@@ -128,7 +128,7 @@ class ChatHandler(ApiHandler):
         await self.serve(self._chat)
 
     async def _chat(self) -> None:
-        request = self.body(ChatRequest)
+        request = await self.body(ChatRequest)
         responses = generate.chat(self.runtime, request)
         if request.stream and request.messages and not request.debug_render_only:
             await self.stream(responses)
@@ -144,7 +144,7 @@ class EmbedHandler(ApiHandler):
         await self.serve(self._embed)
 
     async def _embed(self) -> None:
-        self.reply(await embed.embed(self.runtime, self.body(EmbedRequest)))
+        self.reply(await embed.embed(self.runtime, await self.body(EmbedRequest)))
 
 
 class EmbeddingsHandler(ApiHandler):
@@ -155,7 +155,7 @@ class EmbeddingsHandler(ApiHandler):
         await self.serve(self._embed)
 
     async def _embed(self) -> None:
-        self.reply(await embed.legacy_embedding(self.runtime, self.body(EmbeddingRequest)))
+        self.reply(await embed.legacy_embedding(self.runtime, await self.body(EmbeddingRequest)))
 
 
 class CreateHandler(ApiHandler):
@@ -166,7 +166,7 @@ class CreateHandler(ApiHandler):
         await self.serve(self._create)
 
     async def _create(self) -> None:
-        request = self.body(CreateRequest)
+        request = await self.body(CreateRequest)
         steps = create.create(self.runtime, request)
         if request.stream:
             await self.stream(steps, tell_status=True)
@@ -184,7 +184,7 @@ class PullHandler(ApiHandler):
         await self.serve(self._pull)
 
     async def _pull(self) -> None:
-        await transfers.pull(self.body(PullRequest))
+        await transfers.pull(await self.body(PullRequest))
 
 
 class PushHandler(ApiHandler):
@@ -195,4 +195,4 @@ class PushHandler(ApiHandler):
         await self.serve(self._push)
 
     async def _push(self) -> None:
-        await transfers.push(self.body(PushRequest))
+        await transfers.push(await self.body(PushRequest))

@@ -33,7 +33,7 @@ from ollama_nb.service.checks import (
     require,
     wanted,
 )
-from ollama_nb.service.images import decode_images
+from ollama_nb.service.images import check_images, decode_images
 from ollama_nb.service.prompts import Prompt, bind, chat_prompt, generate_prompt
 from ollama_nb.service.threads import in_template_thread
 from ollama_nb.store.modelfile import DEFAULT_TEMPLATE
@@ -94,7 +94,7 @@ async def chat(runtime: Runtime, request: ChatRequest) -> AsyncGenerator[ChatRes
     check_logprobs(request)
     images = [image for message in request.messages for image in message.images]
     refuse_images(resolved, images)
-    files = await asyncio.to_thread(decode_images, images)
+    await asyncio.to_thread(check_images, images)
     tools, demanded = choose_tools(request.tools, request.tool_choice)
     options = resolved.options(runtime.settings.context_length, request.options)
     work = Work(request, resolved, options, keep_alive, started)
@@ -108,6 +108,7 @@ async def chat(runtime: Runtime, request: ChatRequest) -> AsyncGenerator[ChatRes
         driver = await in_template_thread(lambda: resolved.driver)
         if demanded and driver.thinking:
             think = False
+        files = await asyncio.to_thread(decode_images, images)
         prompt = await chat_prompt(
             resolved,
             runner,
@@ -166,7 +167,7 @@ async def generate(runtime: Runtime, request: GenerateRequest) -> AsyncGenerator
     form = await in_template_thread(lambda: parse_format(request.format))
     check_logprobs(request)
     refuse_images(resolved, request.images)
-    images = await asyncio.to_thread(decode_images, request.images)
+    await asyncio.to_thread(check_images, request.images)
     options = resolved.options(runtime.settings.context_length, request.options)
     work = Work(request, resolved, options, keep_alive, started)
     async with work.lease(runtime) as runner:
@@ -174,14 +175,14 @@ async def generate(runtime: Runtime, request: GenerateRequest) -> AsyncGenerator
             yield respond(Delta(), done=True, done_reason="load")
             return
         prompt, parser = await _single_question(work, runner, request, form, think)
-        prompt = replace(prompt, images=images)
+        prompt = replace(prompt, images=await asyncio.to_thread(decode_images, request.images))
         if request.debug_render_only:
             yield respond(Delta(), debug_info=DebugInfo(rendered_template=prompt.text, image_count=len(prompt.images)))
             return
         async with contextlib.aclosing(work.answer(runner, prompt, parser)) as answer:
             async for part in answer:
                 if isinstance(part, Finish):
-                    said = (untagged(prompt.text) if images else prompt.text) + "".join(work.text)
+                    said = (untagged(prompt.text) if prompt.images else prompt.text) + "".join(work.text)
                     context = [] if request.raw else await runner.child.tokenize(said)
                     metrics = work.metrics(part, prompt)
                     yield respond(Delta(), done=True, done_reason=part.reason, context=context, **metrics)

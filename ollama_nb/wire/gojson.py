@@ -13,7 +13,7 @@ import math
 import re
 import types
 import typing
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -125,27 +125,53 @@ def decode(body: bytes, kind: type[T], name: str) -> T:
         raise BadRequestError(_type_error(str(error), kind, name)) from error
 
 
+class _Field(NamedTuple):
+    """A field of a Struct: ``struct`` is the Struct that its value is, or a list of, if it is one."""
+
+    name: str
+    struct: type | None
+    is_list: bool
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, _Field]:
+    """A Struct's fields by their names in lower case; looked at once, since a chat has thousands of messages."""
+    return {field.encode_name.lower(): _field(field) for field in msgspec.structs.fields(kind)}
+
+
+def _field(field: msgspec.structs.FieldInfo) -> _Field:
+    annotation = _given(field.type)
+    if _is_struct(annotation):
+        return _Field(field.encode_name, annotation, is_list=False)
+    inner = next(filter(_is_struct, getattr(annotation, "__args__", ())), None)
+    return _Field(field.encode_name, inner, is_list=True)
+
+
+def _is_struct(annotation: Any) -> bool:  # noqa: ANN401 - annotations have no type
+    return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
+
+
 def _fold(value: dict[str, Any], kind: type) -> dict[str, Any]:
     """Keys in the spelling of the Struct's fields, unknown and null ones dropped, the last of equal keys kept."""
-    fields = {field.encode_name.lower(): field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     folded: dict[str, Any] = {}
     for key, item in value.items():
         field = fields.get(key.lower())
         if field is not None and item is not None:
-            folded[field.encode_name] = _fold_nested(item, field.type)
+            folded[field.name] = _fold_nested(item, field)
     return folded
 
 
-def _fold_nested(item: Any, annotation: Any) -> Any:  # noqa: ANN401 - any JSON value, any annotation
+def _fold_nested(item: Any, field: _Field) -> Any:  # noqa: ANN401 - any JSON value
     """The same for Structs inside, such as the function of a call, and lists of them, such as a chat's messages."""
-    annotation = _given(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return _fold(item, annotation) if isinstance(item, dict) else item
-    arguments = getattr(annotation, "__args__", ())
-    inner = next((part for part in arguments if isinstance(part, type) and issubclass(part, msgspec.Struct)), None)
-    if inner is None or not isinstance(item, list):
+    struct = field.struct
+    if struct is None:
         return item
-    return [_fold(element, inner) if isinstance(element, dict) else element for element in _without_nulls(item)]
+    if not field.is_list:
+        return _fold(item, struct) if isinstance(item, dict) else item
+    if not isinstance(item, list):
+        return item
+    return [_fold(element, struct) if isinstance(element, dict) else element for element in _without_nulls(item)]
 
 
 def _without_nulls(items: list[Any]) -> list[Any]:

@@ -51,11 +51,11 @@ class OpenAIHandler(ApiHandler):
         """One event."""
         return b"data: " + gojson.encode(item) + b"\n\n"
 
-    def body(self, kind: type[T], name: str | None = None) -> T:
+    async def body(self, kind: type[T], name: str | None = None) -> T:
         """The request's JSON; a missing one is ``EOF`` here."""
         if not self.request.body.strip(b" \t\r\n"):
             raise BadRequestError("EOF", hint="the request has no body; send a JSON object")
-        return super().body(kind, name)
+        return await super().body(kind, name)
 
 
 class ChatCompletionsHandler(OpenAIHandler):
@@ -66,8 +66,9 @@ class ChatCompletionsHandler(OpenAIHandler):
         await self.serve(self._complete)
 
     async def _complete(self) -> None:
-        request = self.body(ChatCompletionRequest)
-        chats = [generate.chat(self.runtime, chat) for chat in native_chats(request)]
+        request = await self.body(ChatCompletionRequest)
+        asked = await self.beside(lambda: native_chats(request))
+        chats = [generate.chat(self.runtime, chat) for chat in asked]
         head = Head.new("chatcmpl", request.model)
         if request.stream:
             await self.stream(answers.stream_chunks(request, head, merged(chats)))
@@ -84,9 +85,9 @@ class CompletionsHandler(OpenAIHandler):
         await self.serve(self._complete)
 
     async def _complete(self) -> None:
-        request = self.body(CompletionRequest)
+        request = await self.body(CompletionRequest)
         completions.check(request)
-        given = completions.prompts_of(request)
+        given = await self.beside(lambda: completions.prompts_of(request))
         prompts = await as_texts(self.runtime, request.model, given, "prompt", lambda: _missing(request.model))
         asked = completions.native_generates(request, prompts)
         texts = [generate.generate(self.runtime, one) for one in asked]
@@ -106,8 +107,8 @@ class EmbeddingsHandler(OpenAIHandler):
         await self.serve(self._embed)
 
     async def _embed(self) -> None:
-        request = self.body(EmbeddingsRequest, "EmbedRequest")
-        inputs = inputs_of(request)
+        request = await self.body(EmbeddingsRequest, "EmbedRequest")
+        inputs = await self.beside(lambda: inputs_of(request))
         texts = await as_texts(self.runtime, request.model, inputs, "input", lambda: _missing(request.model))
         found = await embed_texts(
             self.runtime,

@@ -7,14 +7,13 @@ neighbours are joined, and stays one turn in chat templates that want user and a
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ollama_nb.server.openai.errors import FieldError, go_type
+from ollama_nb.service.images import check_images
 from ollama_nb.wire import gojson
 from ollama_nb.wire.errors import BadRequestError
 from ollama_nb.wire.native import CalledFunction, CallMessage, Message
@@ -131,7 +130,7 @@ def _image(value: Any, place: str) -> str:  # noqa: ANN401 - any JSON value
         )
     data = url[head.end() :]
     try:
-        base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise FieldError("invalid message format", f"{place}.url", hint=f"no base64: {error}") from error
+        check_images([data])
+    except BadRequestError as error:
+        raise FieldError("invalid message format", f"{place}.url", hint=error.message) from error
     return data
