@@ -96,16 +96,15 @@ def write_qwen2_vl(folder: Path, seed: int = 0) -> VisionFiles:
     return _write(folder, text, gguf_bytes(metadata, tensors))
 
 
-def write_gemma3(folder: Path, seed: int = 0) -> VisionFiles:
-    """A Gemma 3, whose images do not look from left to right."""
+def write_gemma3(folder: Path, seed: int = 0, *, windows_only: bool = False) -> VisionFiles:
+    """A Gemma 3, whose images do not look from left to right; every other layer has a sliding window, or all have."""
     chance = np.random.default_rng(seed)
     shape = {
         **_shape("gemma3"),
         "gemma3.attention.key_length": _WIDTH // _HEADS,
         "gemma3.attention.value_length": _WIDTH // _HEADS,
         "gemma3.attention.sliding_window": 32,
-        # One layer of either kind: llama.cpp aborts where it has to shift a cache that no layer uses.
-        "gemma3.attention.sliding_window_pattern": 2,
+        "gemma3.attention.sliding_window_pattern": _LAYERS + 1 if windows_only else 2,
     }
     norms = [
         *(_ones(f"blk.{layer}.attn_{part}_norm.weight", _WIDTH // _HEADS) for layer in range(_LAYERS) for part in "qk"),

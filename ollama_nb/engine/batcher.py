@@ -46,7 +46,10 @@ class ComputingModel(Protocol):
     num_ctx: int
     num_batch: int
     adds_bos: bool
-    can_shift: bool
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether the cache can be renumbered; asked where one is full."""
 
     def decode(self, batch: Batch) -> None:
         """Compute a batch."""

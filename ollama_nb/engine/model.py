@@ -12,6 +12,7 @@ import ctypes
 import ctypes.util
 import os
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
 from ollama_nb.engine.context import ContextShape, Purpose, context_shape, purpose
+from ollama_nb.engine.parts import LONG_TEXT, Seams
 from ollama_nb.engine.threads import ThreadGovernor
 
 if TYPE_CHECKING:
@@ -45,6 +47,13 @@ _METADATA_SIZE: Final = 256
 """Bytes that the values fit into that are asked for."""
 _MAX_THREADS: Final = 512
 """``GGML_MAX_N_THREADS``: llama.cpp aborts above it."""
+_SPECIAL: Final = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+"""What the tokenizer looks for in a text before anything else."""
+_MARK: Final = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_LSTRIP
+"""Marks of the format; some take the blanks before them away."""
+_WINDOWS: Final = lib.LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
+_CELL_NUMBERS: Final = 24
+"""Bytes that a cell's position and sequences take in a state, at most; the keys and values of a layer take more."""
 _LOG_DEBUG: Final = 1
 """``GGML_LOG_LEVEL_DEBUG`` of ggml.h."""
 _LOG_CONTINUED: Final = 5
@@ -91,7 +100,6 @@ class Model:
         self._governor = None if pinned else ThreadGovernor(self.num_thread)
         self._context = self._make_context(load, shape)
         self._memory = lib.llama_get_memory(self._context)
-        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))
         pooling = lib.llama_pooling_type(self._context)
         self._pools = pooling != lib.LLAMA_POOLING_TYPE_NONE
         ranks = pooling == lib.LLAMA_POOLING_TYPE_RANK
@@ -183,6 +191,15 @@ class Model:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids of a text; special tokens in it are parsed, BOS/EOS added as the model is configured."""
+        if len(text) <= LONG_TEXT or not parse_special or (add_special and self._adds_behind):
+            return self._tokenize(text, add_special, parse_special)
+        first, *others = self._seams.parts(text)
+        tokens = self._tokenize(first, add_special, parse_special)
+        for part in others:
+            tokens += self._tokenize(part, False, parse_special)  # noqa: FBT003 - as in C
+        return tokens
+
+    def _tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", errors="replace")
         capacity = len(data) + 8
         tokens = (ctypes.c_int32 * capacity)()
@@ -190,6 +207,22 @@ class Model:
         if count < 0:
             raise ValueError(f"the tokenizer asked for {-count} tokens for {len(data)} bytes")
         return list(tokens[:count])
+
+    @cached_property
+    def _adds_behind(self) -> bool:
+        """Whether the tokenizer puts more than BOS to a text."""
+        return len(self._tokenize("", True, True)) > int(self.adds_bos)  # noqa: FBT003 - as in C
+
+    @cached_property
+    def _seams(self) -> Seams:
+        attributes = {token: lib.llama_vocab_get_attr(self._vocab, token) for token in range(self.num_vocab)}
+        special = {
+            token: lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")
+            for token, attribute in attributes.items()
+            if attribute & _SPECIAL
+        }
+        marks = [text for token, text in special.items() if attributes[token] & _MARK == lib.LLAMA_TOKEN_ATTR_CONTROL]
+        return Seams(marks, special.values())
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for, possibly not whole characters; a special token is its name.
@@ -298,6 +331,24 @@ class Model:
     def forget(self, sequence: int, start: int, end: int = -1) -> bool:
         """Drop positions [start, end) of a sequence; False where the model's memory cannot drop a part."""
         return bool(lib.llama_memory_seq_rm(self._memory, sequence, start, end))
+
+    @cached_property
+    def can_shift(self) -> bool:
+        """Whether positions can be renumbered; to be asked once there is something in the cache.
+
+        Where all layers have sliding windows, llama.cpp aborts the process: it shifts the cache of the other layers
+        too, which has no memory. The state of that cache is the numbers of its cells only, which is how it is found.
+        """
+        if not lib.llama_memory_can_shift(self._memory):
+            return False
+        if not lib.llama_model_n_swa(self._model):
+            return True
+        sequences = range(self.num_seq)
+        others = sum(self._state_size(sequence) - self._state_size(sequence, _WINDOWS) for sequence in sequences)
+        return others > sum(_CELL_NUMBERS * (self.cached_end(sequence) + 1) for sequence in sequences)
+
+    def _state_size(self, sequence: int, flags: int = 0) -> int:
+        return int(lib.llama_state_seq_get_size_ext(self._context, sequence, flags))
 
     def shift(self, sequence: int, start: int, delta: int) -> None:
         """Renumber the positions from ``start`` on by ``delta``; only where ``can_shift``."""

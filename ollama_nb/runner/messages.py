@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_FRAME",
+    "MAX_TOP_LOGPROBS",
     "PROMPT_TOO_LONG",
     "Cancel",
     "ChildMessage",
@@ -52,6 +53,9 @@ __all__ = [
 
 MAX_FRAME: Final = 1 << 28
 """A frame longer than 256 MiB is a broken stream, not a message."""
+
+MAX_TOP_LOGPROBS: Final = 20
+"""Alternatives to a token that can be asked for."""
 
 PROMPT_TOO_LONG: Final = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the"
@@ -162,7 +166,6 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     num_ctx_train: int
     model_size: int
     adds_bos: bool
-    can_shift: bool
     num_thread: int
 
 

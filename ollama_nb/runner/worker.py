@@ -237,7 +237,6 @@ def main() -> None:
             num_ctx_train=model.num_ctx_train,
             model_size=model.size,
             adds_bos=model.adds_bos,
-            can_shift=model.can_shift,
             num_thread=model.num_thread,
         )
     )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_cpp import llama_cpp as lib
+from vision_files import write_gemma3
 
 from ollama_nb.engine.batch import Batch
 from ollama_nb.engine.model import AbortedError, DecodeError, Model, ModelLoadError, NoCacheSpaceError
@@ -228,6 +229,15 @@ def test_a_shifted_cache_goes_on_at_its_new_end(load):
     assert model.cached_end(0) == len(tokens) - 6
     compute(model, tokens[:1])
     assert model.cached_end(0) == len(tokens) - 5
+
+
+@pytest.mark.parametrize("windows_only", [False, True])
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_cache_cannot_be_shifted_if_all_layers_have_sliding_windows(tmp_path, windows_only, count):
+    file = write_gemma3(tmp_path, windows_only=windows_only).model
+    model = Model(Load(model=str(file), num_ctx=64, num_seq=2, num_thread=1), lambda _: None)
+    compute(model, [50] * count, 1)
+    assert model.can_shift is not windows_only
 
 
 def test_an_aborted_decode_leaves_the_cache_as_it_was(load):

@@ -378,7 +378,7 @@ def test_a_child_does_not_outlive_a_parent_that_is_killed(sample_gguf):
     assert not psutil.pid_exists(grandchild)
 
 
-LOADED = "Loaded(num_ctx=8, num_ctx_train=8, model_size=1, adds_bos=False, can_shift=True, num_thread=1)"
+LOADED = "Loaded(num_ctx=8, num_ctx_train=8, model_size=1, adds_bos=False, num_thread=1)"
 
 
 @pytest.fixture

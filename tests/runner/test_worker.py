@@ -109,7 +109,7 @@ def test_a_child_says_how_far_the_load_is_and_what_it_has_loaded(sample_gguf):
         assert 3 < len(fractions) <= 102
         assert fractions[-1] == 1
         assert (message.num_ctx, message.num_ctx_train) == (8192, 8192)
-        assert (message.adds_bos, message.can_shift, message.num_thread) == (False, True, 1)
+        assert (message.adds_bos, message.num_thread) == (False, 1)
         assert message.model_size > 90_000_000
         assert hand.leave()[0] == 0
 
@@ -292,7 +292,7 @@ def test_an_adapter_that_is_none_ends_the_child_after_it_said_so(sample_gguf):
         struct.pack("<I", 3) + b"\xc1\xc1\xc1",
         struct.pack("<I", 1 << 31),
         encode(Generate(id=1, prompt="too early")),
-        encode(Loaded(num_ctx=1, num_ctx_train=1, model_size=1, adds_bos=True, can_shift=True, num_thread=1)),
+        encode(Loaded(num_ctx=1, num_ctx_train=1, model_size=1, adds_bos=True, num_thread=1)),
     ],
     ids=["no message", "no length", "a request before the model", "what only a child says"],
 )

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from http_calls import client, complaints
 from PIL import Image
-from vision_files import IMAGE_CELLS, picture, write_llava, write_qwen2_vl
+from vision_files import IMAGE_CELLS, picture, write_gemma3, write_llava, write_qwen2_vl
 
 TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}assistant: "
 # Weights by chance love a letter too much if nothing is said against it.
@@ -238,3 +238,14 @@ def test_chats_about_images_at_once_are_what_they_are_alone(bench):
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(lambda image: said(chat(bench, ("user", "what?", image))), [RED, BLUE] * 3))
     assert together == alone * 3
+
+
+@pytest.mark.parametrize("windows_only", [False, True], ids=["a layer of either kind", "windows only"])
+def test_a_model_with_sliding_windows_goes_on_past_its_context(bench, tmp_path, windows_only):
+    files = write_gemma3(tmp_path, windows_only=windows_only)
+    digest = upload(bench, files.model.read_bytes())
+    made = bench.post("/api/create", json={"model": "gemma", "files": {"model.gguf": digest}, "template": TEMPLATE})
+    assert made.status_code == 200
+    options = {**OPTIONS, "num_predict": 200, "num_ctx": 64}
+    answer = generate(bench, "Tell me.", model="gemma", options=options)
+    assert len(said(answer)) > 64
