@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ollama_nb.engine.sampling import largest
-from ollama_nb.runner.messages import Logprob, TopToken
+from ollama_nb.runner.messages import MAX_TOP_LOGPROBS, Logprob, TopToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from ollama_nb.engine.output import OutputText
     from ollama_nb.engine.sampling import Logits
 
-__all__ = ["LEAST", "MAX_TOP", "Logprobs", "token_logprob"]
-
-MAX_TOP: Final = 20
-"""The most tokens that are told beside the sampled one."""
+__all__ = ["LEAST", "Logprobs", "token_logprob"]
 
 LEAST: Final = -9999.0
 """What stands for the logarithm of nothing, which JSON cannot write."""
@@ -49,7 +46,7 @@ class Logprobs:
     """The probabilities of one answer's tokens, each with the place in the text where it begins."""
 
     def __init__(self, count: int, text: OutputText, piece: Callable[[int], bytes]) -> None:
-        self._count = min(count, MAX_TOP)
+        self._count = min(count, MAX_TOP_LOGPROBS)
         self._text = text
         self._piece = piece
         self._held: list[tuple[int, Logprob]] = []

@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from ollama_nb.prompt.gotemplate import TemplateError
+from ollama_nb.runner.messages import MAX_TOP_LOGPROBS
 from ollama_nb.service.resolve import ResolvedModel, resolve
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
 from ollama_nb.wire.gostrings import quote
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ollama_nb.wire.native import ChatRequest, GenerateRequest
 
 __all__ = [
-    "MAX_TOP_LOGPROBS",
     "blamed_on_request",
     "chat_missing",
     "check_logprobs",
@@ -33,7 +33,6 @@ __all__ = [
     "wanted",
 ]
 
-MAX_TOP_LOGPROBS: Final = 20
 _THINK_LEVELS: Final = ("high", "medium", "low", "max")
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ollama_nb.engine.batch import Batch
-from ollama_nb.engine.logprobs import LEAST, MAX_TOP, Logprobs, token_logprob
+from ollama_nb.engine.logprobs import LEAST, Logprobs, token_logprob
 from ollama_nb.engine.output import OutputText
-from ollama_nb.runner.messages import Sampling
+from ollama_nb.runner.messages import MAX_TOP_LOGPROBS, Sampling
 
 LOGITS = hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-50, 50, width=32))
 
@@ -26,7 +26,7 @@ def name(token: int) -> bytes:
 @given(LOGITS, st.data())
 def test_probabilities_are_those_of_a_softmax_the_likeliest_first(logits, data):
     token = data.draw(st.integers(0, len(logits) - 1))
-    count = data.draw(st.integers(0, MAX_TOP))
+    count = data.draw(st.integers(0, MAX_TOP_LOGPROBS))
     found = token_logprob(logits, token, count, name)
     wide = logits.astype(np.float64)
     expected = wide - wide.max() - math.log(np.exp(wide - wide.max()).sum())
@@ -159,7 +159,7 @@ def test_no_more_than_twenty_are_told(bench):
     many = bench()
     number = many.submit("one", num_predict=1, logprobs=True, top_logprobs=1000)
     many.finish()
-    assert len(many.logprobs[number][0].top) == MAX_TOP
+    assert len(many.logprobs[number][0].top) == MAX_TOP_LOGPROBS
 
 
 def test_who_does_not_ask_is_told_nothing(bench):

@@ -214,3 +214,15 @@ def test_a_server_that_is_killed_leaves_no_model_behind(tmp_path, start):
         assert not psutil.wait_procs(processes, timeout=60)[1]
         for connection in connections:
             connection.close()
+
+
+def test_others_are_answered_while_a_long_request_is_read(api):
+    body = b'{"model": "absent", "prompt": "x", "context": [' + b",".join([b"1"] * 1_000_000) + b"]}"
+    answered = 0
+    with ThreadPoolExecutor(1) as pool:
+        long_one = pool.submit(api.post, "/api/generate", content=body)
+        while not long_one.done():
+            assert api.get("/api/version").status_code == 200
+            answered += 1
+        assert long_one.result().status_code == 404
+    assert answered > 10

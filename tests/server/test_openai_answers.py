@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_nb.server.openai.answers import ChatChunks, Head, completion
+from ollama_nb.server.openai.answers import ChatChunks, completion
 from ollama_nb.server.openai.completions import CompletionChunks
 from ollama_nb.server.openai.completions import completion as text_completion
+from ollama_nb.server.openai.head import Head
 from ollama_nb.server.openai.together import AT_ONCE, all_of, merged
 from ollama_nb.service.generate import collect_chat
 from ollama_nb.wire import gojson

@@ -278,3 +278,12 @@ def test_empty_optional_fields_are_left_out():
 @given(st.dictionaries(st.text(), st.text() | st.lists(st.text())))
 def test_what_is_written_reads_back_the_same(value):
     assert json.loads(gojson.encode(value)) == value
+
+
+def test_types_are_looked_at_once_however_many_messages_there_are(monkeypatch):
+    asked = []
+    fields = msgspec.structs.fields
+    monkeypatch.setattr(msgspec.structs, "fields", lambda kind: asked.append(kind) or fields(kind))
+    body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "x"}] * 1000})
+    assert len(gojson.decode(body, ChatRequest, "ChatRequest").messages) == 1000
+    assert len(asked) < 10

@@ -1,4 +1,4 @@
-"""Native chat responses as chat completions: whole, or as the events of a stream. Pure but for the clock and chance.
+"""Native chat responses as chat completions: whole, or as the events of a stream. Pure.
 
 A stream says the role once an answer, thinking, content and calls in chunks of their own, and the reason in a last
 chunk that is otherwise empty.
@@ -7,15 +7,12 @@ chunk that is otherwise empty.
 from __future__ import annotations
 
 import contextlib
-import secrets
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 
-from ollama_nb.wire.openai import Usage
+from ollama_nb.server.openai.head import FINGERPRINT, Head, usage_of
 from ollama_nb.wire.openai_chat import (
     ChatAnswer,
     ChatChoice,
@@ -30,45 +27,14 @@ from ollama_nb.wire.openai_chat import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from msgspec import UnsetType
 
-    from ollama_nb.wire.native import CallMessage, ChatResponse, GenerateResponse, TokenLogprob
+    from ollama_nb.wire.native import CallMessage, ChatResponse, TokenLogprob
     from ollama_nb.wire.openai_chat import ChatCompletionRequest
 
-__all__ = ["FINGERPRINT", "ChatChunks", "Head", "completion", "stream_chunks", "usage_of"]
-
-FINGERPRINT: Final = "fp_ollama"
-_ID_BYTES: Final = 12
-
-
-@dataclass(frozen=True)
-class Head:
-    """What all parts of an answer say of themselves; ``created`` in seconds since the epoch."""
-
-    id: str
-    created: int
-    model: str
-
-    @classmethod
-    def new(cls, kind: str, model: str) -> Head:
-        """The head of an answer that begins now; ``kind`` is what its id begins with."""
-        return cls(f"{kind}-{secrets.token_hex(_ID_BYTES)}", int(time.time()), model)
-
-
-def usage_of(finals: Iterable[ChatResponse | GenerateResponse], answers_a_prompt: int) -> Usage:
-    """The counts of the answers' last responses, in the order of their indices: each prompt is counted once."""
-    prompt_tokens = completion_tokens = 0
-    for index, final in enumerate(finals):
-        if index % answers_a_prompt == 0:
-            prompt_tokens += final.prompt_eval_count
-        completion_tokens += final.eval_count
-    return Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        total_tokens=prompt_tokens + completion_tokens,
-    )
+__all__ = ["ChatChunks", "completion", "stream_chunks"]
 
 
 def completion(request: ChatCompletionRequest, head: Head, answers: Sequence[ChatResponse]) -> ChatCompletion:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET
 
-from ollama_nb.server.openai.answers import FINGERPRINT, Head, usage_of
+from ollama_nb.runner.messages import MAX_TOP_LOGPROBS
 from ollama_nb.server.openai.errors import FieldError
+from ollama_nb.server.openai.head import FINGERPRINT, Head, usage_of
 from ollama_nb.server.openai.options import answer_format, answer_options
 from ollama_nb.server.openai.texts import texts_or_tokens
-from ollama_nb.service.checks import MAX_TOP_LOGPROBS
 from ollama_nb.wire.native import GenerateRequest
 from ollama_nb.wire.openai import Completion, CompletionChoice, CompletionLogprobs
 

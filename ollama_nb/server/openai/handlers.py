@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from ollama_nb.server.base import ApiHandler
 from ollama_nb.server.openai import answers, completions
-from ollama_nb.server.openai.answers import Head
 from ollama_nb.server.openai.chat import native_chats
 from ollama_nb.server.openai.embeddings import embedding_list, inputs_of
 from ollama_nb.server.openai.errors import error_reply
+from ollama_nb.server.openai.head import Head
 from ollama_nb.server.openai.texts import as_texts
 from ollama_nb.server.openai.together import all_of, merged
 from ollama_nb.service import generate
