@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ollama_nb.client import AsyncClient, Client
+    from ollama_nb.wire.modelfile import Modelfile
 
 __version__ = "0.1.0"
 
-__all__ = ["AsyncClient", "Client", "__version__", "load_ipython_extension"]
+__all__ = ["AsyncClient", "Client", "Modelfile", "__version__", "load_ipython_extension"]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -37,4 +38,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute
         from ollama_nb import client  # noqa: PLC0415 - httpx2 is loaded when a client is asked for
 
         return getattr(client, name)
+    if name == "Modelfile":
+        from ollama_nb.wire.modelfile import Modelfile  # noqa: PLC0415 - the same for what it loads
+
+        return Modelfile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

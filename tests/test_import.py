@@ -28,7 +28,7 @@ def test_loading_the_magics_loads_neither_numpy_nor_pandas_nor_llama_cpp():
 
 
 def test_public_names():
-    assert sorted(ollama_nb.__all__) == ["AsyncClient", "Client", "__version__", "load_ipython_extension"]
+    assert sorted(ollama_nb.__all__) == ["AsyncClient", "Client", "Modelfile", "__version__", "load_ipython_extension"]
     assert all(getattr(ollama_nb, name) is not None for name in ollama_nb.__all__)
 
 

@@ -1,63 +1,30 @@
 """The commands that talk to a server: one tree, shared by ``ollama-nb`` and ``%ollama``.
 
 A command asks the server and returns a value: a table, a text or nothing. Steps of long work go to a sink. How
-either is shown is left to the one who runs the tree: ``main`` in a terminal, ``notebook.magics`` in a notebook.
+either is shown is left to the one who runs the tree: ``main`` in a terminal, ``notebook.magics`` in a notebook. What a
+command works with is in ``session``, making models in ``create``.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from ollama_nb import __version__
+from ollama_nb.cli.create import create
 from ollama_nb.cli.text import Column, Table, card_text, human_size, processor, relative_time, until
-from ollama_nb.client.files import file_digest
-from ollama_nb.wire.errors import (
-    BadRequestError,
-    NotFoundError,
-    NotImplementedYetError,
-    OllamaError,
-    ServerUnreachableError,
-)
-from ollama_nb.wire.parameters import Value, parse_assignments
+from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError, ServerUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from ollama_nb.client import Client
-    from ollama_nb.client.protocol import CreateFields
+    from ollama_nb.cli.session import Session
 
-__all__ = ["CommandTree", "Session", "Sink", "command_tree", "parameters_option", "typed_parameters"]
+__all__ = ["CommandTree", "command_tree"]
 
 _ID_DIGITS: Final = 12
-
-
-class Sink(Protocol):
-    """Where a command tells what it does while it does it."""
-
-    def line(self, text: str) -> None:
-        """Something done, to be kept."""
-
-    def warn(self, text: str) -> None:
-        """Something the user should know that is no error."""
-
-    def status(self, text: str) -> None:
-        """A step has begun."""
-
-    def progress(self, label: str, completed: int, total: int) -> None:
-        """How far a transfer is, in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a command works with: how to reach the server, and where to tell its progress."""
-
-    connect: Callable[[], Client]
-    sink: Sink
 
 
 class CommandTree(click.Group):
@@ -76,20 +43,6 @@ def command_tree(name: str, text: str, extra: Iterable[click.Command] = ()) -> C
     for command in (list_models, running, show, stop, copy, remove, create, version, *extra):
         tree.add_command(command)
     return tree
-
-
-parameters_option = click.option(
-    "-p", "--parameter", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter; can be repeated."
-)
-"""The option by which parameters are typed, here and in the magics."""
-
-
-def typed_parameters(assignments: Iterable[str], sink: Sink) -> dict[str, Value]:
-    """The values of ``parameters_option``; warns of deprecated names. Raises ``BadRequestError`` in Ollama's words."""
-    values, warnings = parse_assignments(assignments)
-    for warning in warnings:
-        sink.warn(warning)
-    return values
 
 
 @click.command("list")
@@ -200,42 +153,6 @@ def remove(session: Session, models: tuple[str, ...]) -> None:
             session.sink.line(f"deleted '{model}'")
 
 
-@click.command("create")
-@click.argument("model")
-@click.option("--from", "source", required=True, metavar="FILE|MODEL", help="A GGUF file, or another model's name.")
-@click.option("-s", "--system", help="The system message.")
-@click.option("-t", "--template", metavar="TEXT", help="The prompt's template, as after a Modelfile's TEMPLATE.")
-@parameters_option
-@click.pass_obj
-def create(
-    session: Session,
-    model: str,
-    source: str,
-    *,
-    system: str | None,
-    template: str | None,
-    assignments: tuple[str, ...],
-) -> None:
-    """Create MODEL from a GGUF file or from another model."""
-    fields: CreateFields = {
-        "system": system,
-        "template": template,
-        "parameters": typed_parameters(assignments, session.sink) or None,
-    }
-    path = _gguf_file(source)
-    with session.connect() as client:
-        if path is None:
-            fields["from_"] = source
-        else:
-            fields["files"] = {path.name: _send(client, path, session.sink)}
-        with client.create(model, **fields) as stream:
-            for step in stream:
-                if step.total:
-                    session.sink.progress(step.status, step.completed, step.total)
-                else:
-                    session.sink.status(step.status)
-
-
 @click.command("version")
 @click.pass_obj
 def version(session: Session) -> str:
@@ -251,28 +168,3 @@ def version(session: Session) -> str:
     if server != __version__:
         lines.append(f"Warning: client version is {__version__}")
     return "\n".join(lines)
-
-
-def _gguf_file(source: str) -> Path | None:
-    """The file that ``source`` names, or ``None`` if it can only be a model's name."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        raise NotImplementedYetError(f"{source} is a folder; this version creates models from GGUF files only")
-    if path.is_file():
-        return path
-    if source.startswith(("/", "./", "../", "~")) or path.suffix.lower() == ".gguf":
-        raise NotFoundError(f"no such file: {source}")
-    return None
-
-
-def _send(client: Client, path: Path, sink: Sink) -> str:
-    """Put a file among the server's blobs, unless it is there; its digest."""
-    sink.status("gathering model components")
-    try:
-        digest = file_digest(path, lambda done, total: sink.progress(f"reading {path.name}", done, total))
-        if not client.blob_exists(digest):
-            label = f"copying file {digest}"
-            client.push_blob(path, digest, lambda done, total: sink.progress(label, done, total))
-    except OSError as exc:
-        raise BadRequestError(f"cannot read {path}: {exc.strerror or exc}") from exc
-    return digest

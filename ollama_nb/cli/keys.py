@@ -14,7 +14,7 @@ from ollama_nb.cli.text import Column, Table, relative_time
 from ollama_nb.settings import Settings
 
 if TYPE_CHECKING:
-    from ollama_nb.cli.commands import Session
+    from ollama_nb.cli.session import Session
     from ollama_nb.store.keys import KeyFile
 
 __all__ = ["key_command"]

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.table import Column
 
-from ollama_nb.cli.commands import Session, command_tree, version
+from ollama_nb.cli.commands import command_tree, version
 from ollama_nb.cli.keys import key_command
 from ollama_nb.cli.serve import serve_command
+from ollama_nb.cli.session import Session
 from ollama_nb.cli.text import Table
 from ollama_nb.client.http import Client
 from ollama_nb.wire.errors import OllamaError
@@ -28,6 +30,9 @@ __all__ = ["TerminalSink", "main", "run"]
 NAME: Final = "ollama-nb"
 
 _HELP: Final = "Ollama for people who live in notebooks: run models, and ask what there is."
+_BAR: Final = 20
+"""Columns of a bar."""
+
 _INTERRUPTED: Final = 130
 """The shell's exit code for a command that Ctrl-C has ended."""
 
@@ -38,12 +43,14 @@ class TerminalSink:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            # Whatever is narrow, the bar is seen: of a label that is a digest, its beginning is enough.
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(_BAR),
             DownloadColumn(),
             TransferSpeedColumn(),
         )
-        self._bars = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        watched = self._console.is_terminal
+        self._bars = Progress(*columns, console=self._console, disable=not watched, expand=True)
         self._tasks: dict[str, TaskID] = {}
         self._last = ""
 

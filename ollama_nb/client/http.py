@@ -15,21 +15,25 @@ import httpx2
 import msgspec
 
 from ollama_nb.client import protocol
+from ollama_nb.client.creation import AsyncCreation, Creation
 from ollama_nb.client.discovery import connection_settings, find_server
 from ollama_nb.client.files import file_pieces
+from ollama_nb.client.recipe import Recipe
 from ollama_nb.client.reply import Reply, error_from
 from ollama_nb.client.stream import AsyncStream, Stream, transport_errors
 from ollama_nb.wire.errors import OllamaError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ollama_nb.client.discovery import Server
     from ollama_nb.client.files import OnProgress
-    from ollama_nb.client.models import Embeddings, ModelCard, ModelSummary, Progress, RunningModel
+    from ollama_nb.client.models import ModelCard, ModelSummary, RunningModel
     from ollama_nb.client.protocol import Call, ChatFields, CreateFields, EmbedFields, GenerateFields, StreamCall
+    from ollama_nb.client.recipe import ModelfileSource
     from ollama_nb.client.results import ChatResult, Chunk, GenerateResult, Message
+    from ollama_nb.client.vectors import Embeddings
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -107,9 +111,13 @@ class Client:
             response = self._http.post(protocol.blob_path(digest), content=file_pieces(path, progress), headers=headers)
         _checked(response.status_code, response.content)
 
-    def create(self, model: str, **fields: Unpack[CreateFields]) -> Stream[Progress, Progress]:
-        """Create a model; iterate for its steps. ``from_`` names the model, ``files`` the blobs to build on."""
-        return self._open(protocol.create_call(model, fields))
+    def create(self, model: str, modelfile: ModelfileSource | None = None, **fields: Unpack[CreateFields]) -> Creation:
+        """Create a model; iterate for its steps, or wait for ``result()``.
+
+        It is built on what ``modelfile`` says (a ``Modelfile``, the text of one, or a file's ``Path``; the files it
+        names are sent), or on the model ``from_`` or the blobs ``files``. Other fields go before the Modelfile's.
+        """
+        return Creation(Recipe.of(model, modelfile, fields), self, self._open)
 
     @overload
     def chat(
@@ -153,8 +161,8 @@ class Client:
         """The continuation of a prompt."""
         return self._answer(protocol.generate_call(model, prompt, fields), stream=stream)
 
-    def embed(self, model: str, texts: str | Sequence[str], **fields: Unpack[EmbedFields]) -> Embeddings:
-        """The vectors of one text or of several, of length 1."""
+    def embed(self, model: str, texts: str | Iterable[str], **fields: Unpack[EmbedFields]) -> Embeddings:
+        """The vectors of one text or of several (a list, a pandas Series…), of length 1, as one numpy array."""
         return self._call(protocol.embed_call(model, texts, fields))
 
     def _call(self, call: Call[T]) -> T:
@@ -250,9 +258,11 @@ class AsyncClient:
             )
         _checked(response.status_code, response.content)
 
-    async def create(self, model: str, **fields: Unpack[CreateFields]) -> AsyncStream[Progress, Progress]:
-        """Create a model; iterate for its steps. ``from_`` names the model, ``files`` the blobs to build on."""
-        return await self._open(protocol.create_call(model, fields))
+    async def create(
+        self, model: str, modelfile: ModelfileSource | None = None, **fields: Unpack[CreateFields]
+    ) -> AsyncCreation:
+        """Create a model as ``Client.create`` does; iterate for its steps, or wait for ``result()``."""
+        return await AsyncCreation.begin((model, modelfile, fields), self, self._open)
 
     @overload
     async def chat(
@@ -296,8 +306,8 @@ class AsyncClient:
         """The continuation of a prompt."""
         return await self._answer(protocol.generate_call(model, prompt, fields), stream=stream)
 
-    async def embed(self, model: str, texts: str | Sequence[str], **fields: Unpack[EmbedFields]) -> Embeddings:
-        """The vectors of one text or of several, of length 1."""
+    async def embed(self, model: str, texts: str | Iterable[str], **fields: Unpack[EmbedFields]) -> Embeddings:
+        """The vectors of one text or of several (a list, a pandas Series…), of length 1, as one numpy array."""
         return await self._call(protocol.embed_call(model, texts, fields))
 
     async def _call(self, call: Call[T]) -> T:

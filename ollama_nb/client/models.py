@@ -1,8 +1,8 @@
-"""Replies that come whole: those of ``/api/tags``, ``/api/ps``, ``/api/show`` and ``/api/embed``, and create's steps.
+"""Replies that come whole: those of ``/api/tags``, ``/api/ps``, ``/api/show``, and create's steps.
 
 ``wire.native`` says what our server sends; these say what a client understands from any Ollama, older or newer: a
 field that is absent gets its empty value, one that is not known is ignored, times are datetimes. How they look on a
-screen is left to ``cli``.
+screen is left to ``cli``; vectors are in ``vectors``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["NEVER", "Details", "Embeddings", "ModelCard", "ModelSummary", "Progress", "RunningModel"]
+__all__ = ["NEVER", "Details", "ModelCard", "ModelSummary", "Progress", "RunningModel"]
 
 NEVER: Final = datetime(1, 1, 1, tzinfo=UTC)
 """Go's zero time, which stands for "no time" on the wire."""
@@ -68,16 +68,6 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     projector_info: dict[str, Any] | None = None
     tensors: tuple[dict[str, Any], ...] | None = None
     modified_at: datetime = NEVER
-
-
-class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
-    """Unit vectors, one a text: ``numpy.array(result.embeddings)`` has shape (texts, dimensions). Durations in ns."""
-
-    model: str = ""
-    embeddings: tuple[tuple[float, ...], ...] = ()
-    prompt_eval_count: int = 0
-    total_duration: int = 0
-    load_duration: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

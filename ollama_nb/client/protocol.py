@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
-from ollama_nb.client.models import Embeddings, ModelCard, ModelSummary, Progress, RunningModel
+from ollama_nb.client.models import ModelCard, ModelSummary, Progress, RunningModel
 from ollama_nb.client.reply import ChatFold, GenerateFold, StepsFold, convert, present, read
+from ollama_nb.client.vectors import list_texts, read_embeddings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ollama_nb.client.reply import Fold
     from ollama_nb.client.results import ChatResult, Chunk, GenerateResult, Message
+    from ollama_nb.client.vectors import Embeddings
 
 __all__ = [
     "Call",
@@ -187,11 +189,11 @@ def generate_call(model: str, prompt: str, fields: GenerateFields) -> StreamCall
     return StreamCall("/api/generate", body, lambda: GenerateFold(model, prompt))
 
 
-def embed_call(model: str, texts: str | Sequence[str], fields: EmbedFields) -> Call[Embeddings]:
-    """``POST /api/embed``."""
-    inputs = texts if isinstance(texts, str) else list(texts)
-    body = present(model=model, input=inputs, **fields)
-    return Call("POST", "/api/embed", body, lambda reply: read(reply, Embeddings))
+def embed_call(model: str, texts: str | Iterable[str], fields: EmbedFields) -> Call[Embeddings]:
+    """``POST /api/embed``; raises ``BadRequestError`` for what is no text."""
+    listed = list_texts(texts)
+    body = present(model=model, input=listed[0] if isinstance(texts, str) else listed, **fields)
+    return Call("POST", "/api/embed", body, lambda reply: read_embeddings(reply, listed))
 
 
 def create_call(model: str, fields: CreateFields) -> StreamCall[Progress, Progress]:

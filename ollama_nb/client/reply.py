@@ -29,7 +29,18 @@ from ollama_nb.wire.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["ChatFold", "Fold", "GenerateFold", "Reply", "StepsFold", "convert", "error_from", "present", "read"]
+__all__ = [
+    "ChatFold",
+    "Fold",
+    "GenerateFold",
+    "Reply",
+    "StepsFold",
+    "UnreadableError",
+    "convert",
+    "error_from",
+    "present",
+    "read",
+]
 
 MAX_LINE: Final = 64 << 20
 """A line longer than 64 MiB is no reply of a model server."""
@@ -96,7 +107,7 @@ class Reply(Generic[E, R]):
         cut = OllamaError("the connection ended before the answer was complete", status=_NO_STATUS)
         try:
             yield from self._take(bytes(self._buffer))
-        except _UnreadableError as exc:
+        except UnreadableError as exc:
             raise cut from exc
         if not self._fold.complete:
             raise cut
@@ -287,7 +298,7 @@ def read(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise _UnreadableError(exc) from exc
+        raise UnreadableError(exc) from exc
 
 
 def convert(value: object, kind: type[T]) -> T:
@@ -295,10 +306,10 @@ def convert(value: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as exc:
-        raise _UnreadableError(exc) from exc
+        raise UnreadableError(exc) from exc
 
 
-class _UnreadableError(OllamaError):
+class UnreadableError(OllamaError):
     """The reply is not JSON, or not what it should be."""
 
     status = _NO_STATUS

@@ -1,12 +1,13 @@
 """``%ollama`` and ``%%ollama``: the shared commands inside a notebook, and ``chat`` and ``timings`` besides.
 
 A line is parsed by the same command tree as the terminal's. What it returns is shown as a notebook shows things:
-tables as data frames, answers as Markdown that grows. An error is one readable line, and still stops "Run all".
+tables as data frames, answers as Markdown that grows. A cell below the line is the message of ``chat``, the
+Modelfile of ``create`` (``creating``), or the texts of ``embed`` (``embedding``). An error is one readable line, and
+still stops "Run all".
 """
 
 from __future__ import annotations
 
-import keyword
 import shlex
 import sys
 from dataclasses import dataclass
@@ -16,13 +17,17 @@ import click
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Unicode
 
-from ollama_nb.cli.commands import Session, command_tree, parameters_option, typed_parameters
+from ollama_nb.cli.commands import command_tree
+from ollama_nb.cli.session import Session, parameters_option, typed_parameters
 from ollama_nb.cli.text import Table
 from ollama_nb.client.discovery import NoServerError
 from ollama_nb.client.http import Client
 from ollama_nb.client.local import LocalServer, start_server
+from ollama_nb.notebook.creating import create
 from ollama_nb.notebook.display import LiveMarkdown, LiveView, NotebookSink, PlainText, TextSink, TextStream
+from ollama_nb.notebook.embedding import embed
 from ollama_nb.notebook.timings import frame, table_frame
+from ollama_nb.notebook.variables import output_option
 from ollama_nb.wire.errors import OllamaError
 
 if TYPE_CHECKING:
@@ -35,7 +40,11 @@ __all__ = ["CellInterrupted", "MagicError", "OllamaMagics", "load_ipython_extens
 
 NAME: Final = "%ollama"
 
-_HELP: Final = "Talk to models and look after them. %%ollama chat sends the cell below its first line."
+_HELP: Final = (
+    "Talk to models and look after them. %%ollama chat sends the cell below its first line; "
+    "%%ollama create makes a model of it, a Modelfile; %%ollama embed makes vectors of its lines."
+)
+_WITH_CELL: Final = ("chat", "create", "embed")
 
 
 class MagicError(Exception):
@@ -95,9 +104,11 @@ class OllamaMagics(Magics):  # type: ignore[misc]
             raise CellInterrupted("the server has been told to stop.") from None
 
     def _run(self, args: list[str], cell: str | None) -> object:
-        if cell is not None and args[:1] != ["chat"]:
-            raise click.UsageError("Only chat takes the cell below it; other commands begin with one percent sign.")
-        tree = command_tree(NAME, _HELP, extra=(chat, timings))
+        if cell is not None and (not args or args[0] not in _WITH_CELL):
+            raise click.UsageError(
+                "Only chat, create and embed take the cell below them; other commands begin with one percent sign."
+            )
+        tree = command_tree(NAME, _HELP, extra=(chat, create, embed, timings))
         rich = getattr(self.shell, "kernel", None) is not None
         session = CellSession(
             connect=self._connect,
@@ -128,17 +139,11 @@ class OllamaMagics(Magics):  # type: ignore[misc]
         return Client(self._local.url)
 
 
-def _variable(_ctx: click.Context, _option: click.Parameter, name: str | None) -> str | None:
-    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
-        raise click.BadParameter(f"'{name}' is no name for a variable.")
-    return name
-
-
 @click.command("chat")
 @click.option("-m", "--model", help="The model; else the one that is configured.")
 @click.option("-s", "--system", help="The system message.")
 @parameters_option
-@click.option("-o", "--output", metavar="VAR", callback=_variable, help="A variable that keeps the answer.")
+@output_option("the answer")
 @click.argument("words", nargs=-1, metavar="[MESSAGE]...")
 @click.pass_obj
 def chat(

@@ -1,6 +1,7 @@
 """A stored model printed as a Modelfile, and its parameters as ``/api/show`` lists them.
 
-Parameters come sorted by name, so the same model always prints the same. Reading Modelfiles is not done here.
+Parameters come sorted by name, so the same model always prints the same. Modelfiles as people write them, and how
+values are quoted, are in ``wire.modelfile``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ollama_nb.store.gotext import go_json, go_number, go_value
+from ollama_nb.wire.modelfile import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,9 +31,9 @@ def print_modelfile(model: StoredModel) -> str:
         "# To build a new Modelfile based on this, replace FROM with:",
         f"# FROM {model.name.short}",
         "",
-        f"FROM {model.model_path or model.name.short}",
+        f"FROM {_quoted(str(model.model_path or model.name.short))}",
         *(f"ADAPTER {_quoted(str(path))}" for path in model.adapter_paths),
-        *(f"FROM {path}" for path in model.projector_paths),
+        *(f"FROM {_quoted(str(path))}" for path in model.projector_paths),
         f"TEMPLATE {_quoted(DEFAULT_TEMPLATE if model.template is None else model.template)}",
         *([f"SYSTEM {_quoted(model.system)}"] if model.system else []),
         *(f"PARAMETER {name} {_quoted(_plain(value))}" for name, value in _items(model.params)),
@@ -63,7 +65,6 @@ def _plain(value: object) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Quoted only where it must be: several lines, blanks at an end, or a quote at the beginning."""
-    if "\n" in value or value.startswith((" ", '"')) or value.endswith(" "):
-        return f'"""{value}"""' if '"' in value else f'"{value}"'
-    return value
+    """The value as a Modelfile has it; one that no quotes can carry, which only the API can store, in three quotes."""
+    quoted = quote(value)
+    return f'"""{value}"""' if quoted is None else quoted

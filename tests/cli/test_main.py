@@ -27,6 +27,12 @@ def cli(server, capsys):
     return call
 
 
+@pytest.fixture
+def empty_folder(monkeypatch, tmp_path):
+    """A working folder without a Modelfile."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_list_has_ollamas_columns(cli):
     code, out, err = cli("list")
     head, first, second = out.splitlines()
@@ -131,14 +137,18 @@ def test_create_from_a_file_uploads_it_once(cli, server, tmp_path):
     assert "copying file" not in second
 
 
+@pytest.mark.usefixtures("empty_folder")
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--from", "x", "-p", "nonsense=1"], "unknown parameter 'nonsense'"),
         (["--from", "x", "-p", "num_ctx=many"], "invalid int value [many]"),
         (["--from", "./absent.gguf"], "no such file: ./absent.gguf"),
-        (["--from", "."], ". is a folder; this version creates models from GGUF files only"),
-        ([], "Missing option '--from'."),
+        (["--from", "."], "no Modelfile or safetensors files found"),
+        ([], "no Modelfile or safetensors files found"),
+        (["-f", "absent"], "specified Modelfile wasn't found"),
+        (["-f", "."], "specified Modelfile wasn't found"),
+        (["-f", "x", "--from", "y"], "Give a Modelfile with -f, or what to build on with --from, not both."),
     ],
 )
 def test_create_refuses_what_cannot_work_before_it_asks_the_server(cli, server, args, message):
@@ -218,6 +228,15 @@ def test_a_terminal_sees_a_bar_for_each_transfer():
         sink.progress("copying file sha256:12", 1000, 1000)
     assert "gathering [model] components" in screen.getvalue()
     assert "1.0/1.0 kB" in screen.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_long_label_leaves_room_for_its_bar(width):
+    screen = io.StringIO()
+    with TerminalSink(Console(file=screen, force_terminal=True, width=width, color_system=None)) as sink:
+        sink.progress("copying file sha256:" + "0" * 64, 500, 1000)
+    shown = screen.getvalue().splitlines()
+    assert any("copying file sha256:0" in line and "━" in line and "0.5/1.0 kB" in line for line in shown)
 
 
 def test_where_nobody_watches_each_step_is_one_line():

@@ -6,6 +6,7 @@ import signal
 import threading
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from ollama_nb.client import AsyncClient, Client, history
@@ -101,7 +102,7 @@ def test_generate_gives_text_and_context(client, server):
 def test_embed_gives_a_vector_a_text(client, server):
     server.replies["/api/embed"] = b'{"model": "m", "embeddings": [[0.6, 0.8], [1, 0]], "prompt_eval_count": 5}'
     embedded = client.embed("m", ("one", "two"), dimensions=2)
-    assert embedded.embeddings == ((0.6, 0.8), (1.0, 0.0))
+    assert embedded.embeddings.tolist() == np.float32([[0.6, 0.8], [1.0, 0.0]]).tolist()
     assert embedded.prompt_eval_count == 5
     assert server.last("/api/embed") == {"model": "m", "input": ["one", "two"], "dimensions": 2}
 

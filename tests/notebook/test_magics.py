@@ -70,7 +70,7 @@ def test_what_changes_models_says_what_it_did(shell, server, capsys, tmp_path):
     assert server.last("/api/create")["files"] == {"tiny model.gguf": digest}
     out, err = capsys.readouterr()
     assert out.startswith("copied 'a' to 'b'\ndeleted 'b'\ngathering model components\n")
-    assert out.endswith("\nparsing GGUF\nwriting manifest\nsuccess\n")
+    assert out.endswith("\nparsing GGUF\nwriting manifest\nsuccess\ncreated 'new'\n")
     assert err == "warning: parameter mirostat is deprecated\n"
 
 
@@ -134,7 +134,7 @@ def test_timings_are_the_sessions_calls(shell):
         ("%%ollama chat -m m words\nWhy?", "Error: The message is the cell below"),
         ("%%ollama chat -m m -p heat=1\nWhy?", "Error: unknown parameter 'heat'"),
         ("%%ollama chat -m m -o class\nWhy?", "Error: Invalid value for '-o' / '--output': 'class' is no name"),
-        ("%%ollama list\nWhy?", "Error: Only chat takes the cell below it"),
+        ("%%ollama list\nWhy?", "Error: Only chat, create and embed take the cell below them"),
         ("%ollama nonsense", "Error: No such command 'nonsense'.\nSee `%ollama --help`."),
         ("%ollama serve", "Error: No such command 'serve'."),
         ("%ollama show", "Error: Missing argument 'MODEL'.\nSee `%ollama show --help`."),

@@ -101,7 +101,8 @@ def test_a_model_without_weights_here_is_named_by_itself(model):
         ("ends ", 'SYSTEM "ends "'),
         (' "both"', 'SYSTEM """ "both""""'),
         ('"begins', 'SYSTEM """"begins"""'),
-        ("\ttab", "SYSTEM \ttab"),
+        ("\ttab", 'SYSTEM "\ttab"'),
+        ("in\tside", "SYSTEM in\tside"),
     ],
 )
 def test_values_are_quoted_only_where_they_must_be(model, value, line):
