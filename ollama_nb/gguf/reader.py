@@ -120,9 +120,13 @@ def _name(scanner: Scanner, what: str) -> str:
     """The name of a key or tensor."""
     raw = scanner.string(f"the name of {what}", MAX_NAME)
     try:
-        return raw.decode("utf-8")
+        name = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise GgufError(f"the name of {what} is not UTF-8") from None
+    # Names stand in errors, and a terminal obeys some of what does not print.
+    if not name.isprintable():
+        raise GgufError(f"the name of {what} has characters that do not print")
+    return name
 
 
 def _read_value(path: Path, scanner: Scanner, key: str) -> GgufValue:

@@ -208,6 +208,8 @@ def _projector(load: Load, model: Model) -> Projector | None:
 
 def main() -> None:
     """Load the model that the first frame names and serve it until stdin closes."""
+    # ggml would start a debugger on itself before it aborts, whose output hides the reason.
+    os.environ["GGML_NO_BACKTRACE"] = "1"
     # Ctrl-C reaches the whole process group; when to end is the server's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     output = _Output(os.dup(1))

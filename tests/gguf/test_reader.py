@@ -104,6 +104,10 @@ BAD = {
         "unknown type",
     ),
     "long key": (file_of([struct.pack("<Q", 65536) + bytes(70000)]), "name of a key is 65536 bytes long"),
+    "key with a control character": (
+        file_of([key(b"a\x1b[2J", 4, bytes(4))]),
+        "the name of a key has characters that do not print",
+    ),
     "key not UTF-8": (file_of([key(b"\xff", 4, bytes(4))]), "name of a key is not UTF-8"),
     "unknown type": (file_of([key(b"k", 13, bytes(8))]), 'key "k" has the unknown type 13'),
     "huge string": (file_of([key(b"k", 8, struct.pack("<Q", HUGE))]), f'value of "k" is {HUGE} bytes long'),
