@@ -42,7 +42,7 @@ class ComputingModel(Protocol):
     """What the loop needs of a model; ``engine.model.Model`` is the real one. ``num_batch`` is at least ``num_seq``."""
 
     purpose: Purpose
-
+    reads_together: bool
     num_ctx: int
     num_batch: int
     adds_bos: bool

@@ -32,11 +32,10 @@ class TextModel(Protocol):
 
 @dataclass(frozen=True)
 class Passage:
-    """A text as the loop reads it. ``count`` leaves out what the tokenizer has added; ``received_at`` is in ns."""
+    """A text as the loop reads it, with the tokens that the tokenizer adds; ``received_at`` is in ns."""
 
     id: int
     tokens: list[int]
-    count: int
     received_at: int
 
 
@@ -54,15 +53,13 @@ class Passages:
             raise ValueError(NO_INPUT)
         before, after = self._added
         end = len(tokens) - after
-        length = end - before
         limit = self._model.num_ctx - before - after
-        if length > limit:
+        if end - before > limit:
             if request.overflow == "refuse":
                 raise ValueError(INPUT_TOO_LONG)
             start = before if request.overflow == "head" else end - limit
             tokens = tokens[:before] + tokens[start : start + limit] + tokens[end:]
-            length = limit
-        return Passage(request.id, tokens, length, received_at)
+        return Passage(request.id, tokens, received_at)
 
     @cached_property
     def _added(self) -> tuple[int, int]:

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--num-ctx", type=int, required=True, help="tokens of context for each stream")
     parser.add_argument("--num-batch", type=int, required=True)
+    parser.add_argument("--embedding", action="store_true", help="vectors of texts, pooled as the model says")
     arguments = parser.parse_args()
 
     params = xllamacpp.CommonParams()
@@ -32,6 +33,7 @@ def main() -> None:
     params.kv_unified = False
     params.n_batch = params.n_ubatch = arguments.num_batch
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
+    params.embedding = arguments.embedding
     params.fit_params = False
     # The second cache, in which it keeps copies of prompts that have lost their slot: we have none.
     params.cache_ram_mib = 0

@@ -45,6 +45,10 @@ class Ours(Contender):
         url = urlsplit(self.wait_for(lambda: _announced(announcement)))
         self.address = (url.hostname or "", url.port or 0)
         self._create()
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        """Load the model."""
         self._call("/api/generate", {"model": MODEL, "options": self._options(seed=0, tokens=1), "stream": False})
 
     def parts(self) -> dict[str, psutil.Process]:

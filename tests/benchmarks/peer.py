@@ -31,13 +31,15 @@ class Peer(Contender):
 
     name = "llama.cpp"
     probe_path = "/health"
+    arguments: tuple[str, ...] = ()
+    """What its program is told besides."""
 
     def start(self) -> None:
         """Start the server; it loads the model before it says where it listens."""
         settings = self.settings
         command = [sys.executable, str(PROGRAM), str(settings.model)]
         command += [f"--threads={settings.threads}", f"--streams={settings.streams}"]
-        command += [f"--num-ctx={settings.num_ctx}", f"--num-batch={settings.num_batch}"]
+        command += [f"--num-ctx={settings.num_ctx}", f"--num-batch={settings.num_batch}", *self.arguments]
         process = self.spawn(command, os.environ)
         if process.stdout is None:
             raise RuntimeError("the peer was started without a pipe")
