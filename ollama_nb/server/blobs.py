@@ -44,9 +44,12 @@ class BlobHandler(ApiHandler):
         try:
             digest = parse_digest(self.path_args[0])
             is_here = await asyncio.to_thread(self.runtime.store.blobs.refresh, digest)
-            if not is_here and not self._gone:  # who has left meanwhile would leave the file behind
+            if not is_here:
                 self._upload = contextlib.ExitStack()
-                self._writer = self._upload.enter_context(self.runtime.store.blobs.writer())
+                writer = self.runtime.store.blobs.writer()
+                self._writer = await asyncio.to_thread(self._upload.enter_context, writer)
+            if self._gone:
+                self._discard()
         except OllamaError as error:
             self._refusal = error
         except OSError as error:

@@ -47,3 +47,4 @@ class Runtime:
     async def close(self) -> None:
         """End every model's process."""
         await self.scheduler.close()
+        self.store.close()

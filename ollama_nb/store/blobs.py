@@ -8,6 +8,7 @@ the manifests; who may remove one is decided in ``store/models.py``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -19,9 +20,12 @@ from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
 from ollama_nb.wire.names import parse_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from collections.abc import Set as AbstractSet
     from pathlib import Path
     from types import TracebackType
+
+    from ollama_nb.store.session import Session
 
 __all__ = ["MAX_TEXT_BLOB", "BlobStore", "BlobWriter", "FileKind", "file_kind"]
 
@@ -32,6 +36,7 @@ _HASH_NAME = re.compile(r"sha256-[0-9a-f]{64}")
 _OLD_NAME = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _PARTIAL = re.compile(r"sha256-[0-9a-fA-F]{64}-partial.*", re.DOTALL)
 _TEMPORARY_PREFIX: Final = "sha256-"
+_UNTOUCHABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class FileKind(Enum):
@@ -53,10 +58,14 @@ def file_kind(name: str) -> FileKind:
 
 
 class BlobStore:
-    """The blobs below ``root``. Every method that takes a digest raises ``BadRequestError`` for an invalid one."""
+    """The blobs below ``root``. Every method that takes a digest raises ``BadRequestError`` for an invalid one.
 
-    def __init__(self, root: Path) -> None:
+    What is written is listed in ``session``, if there is one.
+    """
+
+    def __init__(self, root: Path, session: Session | None = None) -> None:
         self.directory = root / "blobs"
+        self._session = session
 
     def path(self, digest: str) -> Path:
         """Where the blob lies or would lie: the one way from a digest to a path."""
@@ -76,9 +85,12 @@ class BlobStore:
             os.utime(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in _UNTOUCHABLE:
+                raise
             # Another user's blob in a shared store. Its age stays; writing the manifest checks that it is there.
             return path.is_file()
+        self._note(path.name)
         return True
 
     def size(self, digest: str) -> int:
@@ -101,7 +113,31 @@ class BlobStore:
 
     def writer(self) -> BlobWriter:
         """A new blob to be filled: ``with store.writer() as blob: blob.write(...); blob.commit()``."""
-        return BlobWriter(self.directory)
+        return BlobWriter(self.directory, self._note)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty file that another process fills, to be adopted or else gone at the end of the ``with`` block."""
+        descriptor, path = create_temporary(self.directory, _TEMPORARY_PREFIX, note=self._note)
+        os.close(descriptor)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def adopt(self, path: Path) -> tuple[str, bool]:
+        """Makes a complete file in the blobs folder a blob: its digest, and whether it was here before.
+
+        Raises ``OSError``.
+        """
+        with path.open("rb+") as file:
+            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            os.fsync(file.fileno())
+        existed = self.refresh(digest)
+        self._note(self.path(digest).name)
+        path.replace(self.path(digest))
+        sync_directory(self.directory)
+        return digest, existed
 
     def put(self, data: bytes) -> tuple[str, int, bool]:
         """Stores ``data``: its digest, its size in bytes, and whether it was here before."""
@@ -127,10 +163,21 @@ class BlobStore:
             if _OLD_NAME.fullmatch(path.name):
                 path.replace(self.path(path.name))
 
-    def sweep(self, referenced: AbstractSet[str]) -> list[str]:
-        """Removes blobs that are not ``referenced`` and abandoned temporary files; the names of what went.
+    def is_ours(self, digest: str) -> bool:
+        """Whether this process has written the blob or referred to it."""
+        return self._session is not None and self.path(digest).name in self._session
 
-        Files changed within the last hour stay, and so do partial downloads and files of unknown kind.
+    def sweep(
+        self,
+        referenced: AbstractSet[str],
+        *,
+        abandoned: AbstractSet[str] = frozenset(),
+        claimed: AbstractSet[str] = frozenset(),
+    ) -> list[str]:
+        """Removes blobs that are not ``referenced`` and temporary files; the names of what went.
+
+        Files changed within the last hour stay, unless their names are among the ``abandoned`` ones; those that are
+        ``claimed``, partial downloads and files of unknown kind stay whatever their age.
         """
         removed = []
         for path in self._files():
@@ -138,12 +185,18 @@ class BlobStore:
             unneeded = kind is FileKind.TEMPORARY or (
                 kind is FileKind.BLOB and parse_digest(path.name) not in referenced
             )
+            if not unneeded or path.name in claimed:
+                continue
             # A file that another process removes meanwhile is gone, which is all that was wanted.
             with contextlib.suppress(FileNotFoundError):
-                if unneeded and is_settled(path.lstat().st_mtime_ns):
+                if path.name in abandoned or is_settled(path.lstat().st_mtime_ns):
                     path.unlink()
                     removed.append(path.name)
         return removed
+
+    def _note(self, name: str) -> None:
+        if self._session is not None:
+            self._session.note(name)
 
     def _files(self) -> list[Path]:
         if not self.directory.is_dir():
@@ -157,24 +210,24 @@ class BlobWriter:
     To be used as a context manager, by one thread at a time. Raises ``OSError`` when the disk does.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, note: Callable[[str], None]) -> None:
         self._directory = directory
+        self._note = note
         self._hash = hashlib.sha256()
         self.size = 0
 
     def __enter__(self) -> Self:
-        descriptor, self._path = create_temporary(self._directory, _TEMPORARY_PREFIX)
+        descriptor, self._path = create_temporary(self._directory, _TEMPORARY_PREFIX, note=self._note)
         self._file = os.fdopen(descriptor, "wb")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        # After a commit the temporary name is free already; of what is given up, nothing need reach the disk any more.
+        with contextlib.suppress(OSError):
             self._file.close()
-        finally:
-            # After a commit the temporary name is free already.
-            self._path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
 
     def write(self, data: bytes | memoryview) -> None:
         """Appends ``data``."""
@@ -194,7 +247,9 @@ class BlobWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._path.replace(self._directory / digest.replace(":", "-"))
+        path = self._directory / digest.replace(":", "-")
+        self._note(path.name)
+        self._path.replace(path)
         sync_directory(self._directory)
         return digest
 

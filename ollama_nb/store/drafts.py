@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from ollama_nb.gguf.reader import format_parameter_count, read_header
+from ollama_nb.store.blobs import MAX_TEXT_BLOB
 from ollama_nb.store.gotext import go_json
 from ollama_nb.store.manifests import Layer, MediaType, ModelConfig, RootFS
-from ollama_nb.wire.errors import BadRequestError, NotImplementedYetError
+from ollama_nb.wire.errors import BadRequestError
 from ollama_nb.wire.names import parse_digest
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from ollama_nb.store.blobs import BlobStore
     from ollama_nb.store.models import Report, StoredModel
 
-__all__ = ["ModelDraft", "NewLayer", "check_file_names", "detect_type"]
+__all__ = ["ModelDraft", "NewLayer", "check_file_names", "detect_type", "require_blobs"]
 
 _MAGIC: Final = b"GGUF"
+_WEIGHTS: Final = MediaType.MODEL
 _MEDIA_TYPES: Final = {
     "model": MediaType.MODEL,
     "projector": MediaType.PROJECTOR,
@@ -37,20 +39,37 @@ _MEDIA_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class NewLayer:
-    """A layer that becomes a blob when the draft is written; ``status`` is what is reported then, if not the usual."""
+    """A layer that becomes a blob when the draft is written; ``status`` is what is reported then, if not the usual.
+
+    Raises ``BadRequestError`` for one that would be too large to be read again.
+    """
 
     media_type: str
     data: bytes
     status: str = ""
 
+    def __post_init__(self) -> None:
+        if len(self.data) > MAX_TEXT_BLOB:
+            what = self.media_type.rpartition(".")[2]
+            raise BadRequestError(f"{what}: {len(self.data)} bytes are too many, {MAX_TEXT_BLOB} is the most")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelDraft:
-    """The layers so far, the parameters that they hold, and the config but for the list of layers."""
+    """The layers so far, the parameters that they hold, and the config but for the list of layers.
+
+    ``new`` are digests of blobs that were made for this model.
+    """
 
     layers: tuple[Layer | NewLayer, ...]
     params: Mapping[str, object]
     config: ModelConfig
+    new: frozenset[str] = frozenset()
+
+    @classmethod
+    def empty(cls) -> ModelDraft:
+        """A draft without files."""
+        return cls((), {}, ModelConfig(model_format="gguf"))
 
     @classmethod
     def from_model(cls, base: StoredModel) -> ModelDraft:
@@ -59,29 +78,21 @@ class ModelDraft:
         return cls(layers, base.params, base.config)
 
     @classmethod
-    def from_gguf(cls, files: Mapping[str, str] | None, blobs: BlobStore, report: Report) -> ModelDraft:
+    def from_gguf(cls, files: Mapping[str, str], blobs: BlobStore, report: Report) -> ModelDraft:
         """A draft of GGUF blobs: ``files`` maps names to digests; weights first, then projectors and adapters.
 
         Reports ``parsing GGUF`` per file. Raises ``BadRequestError`` with Ollama's texts for names, digests and
-        files that will not do, ``NotImplementedYetError`` for safetensors, which must be converted before.
+        files that will not do.
         """
-        if files is None:
-            raise BadRequestError("neither 'from' or 'files' was specified")
-        check_file_names(files)
-        if detect_type(files, blobs) == "safetensors":
-            raise NotImplementedYetError("safetensors files must be converted to GGUF first")
-        draft = cls((), {}, ModelConfig(model_format="gguf"))
+        draft = cls.empty()
         parsed = [_parse(files[name], blobs, report) for name in sorted(files)]
         for kind in _MEDIA_TYPES:
             for file in parsed:
-                draft = draft._with_file(file) if file.kind == kind else draft
+                draft = draft._with_file(file) if file.kind == kind else draft  # noqa: SLF001 - of this class
         return draft
 
     def with_adapters(self, files: Mapping[str, str], blobs: BlobStore, report: Report) -> ModelDraft:
         """The draft with a LoRA adapter from a GGUF blob; raises ``BadRequestError`` as ``from_gguf`` does."""
-        check_file_names(files)
-        if detect_type(files, blobs) == "safetensors":
-            raise NotImplementedYetError("safetensors adapters must be converted to GGUF first")
         if len(files) != 1:
             raise BadRequestError("only one adapter is currently supported")
         ((name, digest),) = files.items()
@@ -89,6 +100,27 @@ class ModelDraft:
         if file.kind != "adapter":
             raise BadRequestError(f"{name} is no adapter but a {file.kind}")
         return self._with_file(file)
+
+    @property
+    def weights(self) -> str | None:
+        """The digest of the model's GGUF; None where there is none."""
+        found = self.digests(_WEIGHTS)
+        return found[-1] if found else None
+
+    def digests(self, media_type: str) -> list[str]:
+        """The digests of the layers of one kind that are blobs already."""
+        return [layer.digest for layer in self.layers if isinstance(layer, Layer) and layer.media_type == media_type]
+
+    def with_weights(self, digest: str, blobs: BlobStore) -> ModelDraft:
+        """The draft with another GGUF of the same model in the place of its own, such as a smaller one."""
+        file = _parse(digest, blobs, lambda _step: None)
+        layers = tuple(
+            msgspec.structs.replace(layer, digest=file.digest, size=file.size)
+            if isinstance(layer, Layer) and layer.media_type == _WEIGHTS
+            else layer
+            for layer in self.layers
+        )
+        return replace(self, layers=layers, config=msgspec.structs.replace(self.config, file_type=file.file_type))
 
     def with_known_template(self, name: str, template: str, params: Mapping[str, object]) -> ModelDraft:
         """The draft with the template and parameters that go with its files, known by ``name``.
@@ -144,7 +176,7 @@ class ModelDraft:
             if isinstance(layer, Layer):
                 _require(layer.digest, blobs)
                 written.append(layer)
-                existed = True
+                existed = layer.digest not in self.new
             else:
                 digest, size, existed = blobs.put(layer.data)
                 written.append(Layer(layer.media_type, digest, size))
@@ -221,6 +253,12 @@ def _is_gguf(digest: str, blobs: BlobStore) -> bool:
     _require(digest, blobs)
     with blobs.path(digest).open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
+
+
+def require_blobs(files: Mapping[str, str], blobs: BlobStore) -> None:
+    """Raises ``BadRequestError`` unless all of the blobs are here, and keeps them from being pruned meanwhile."""
+    for digest in files.values():
+        _require(digest, blobs)
 
 
 def _require(digest: str, blobs: BlobStore) -> None:

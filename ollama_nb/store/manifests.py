@@ -237,18 +237,14 @@ class ManifestStore:
         """Puts a manifest in place as it came from a registry; raises what ``decode_manifest`` raises."""
         decode_manifest(data)
         with self.lock:
-            try:
-                write_whole(self.path(name), data, _TEMPORARY_PREFIX)
-            except BaseException:
-                self._remove_empty(self.path(name).parent)
-                raise
+            self._put(name, data)
 
     def copy(self, source: Name, destination: Name) -> None:
         """Copies a manifest byte by byte, over whatever is there; raises ``NotFoundError``."""
         with self.lock:
             data, _ = self._read_file(source, f'model "{source.short}" not found')
             if source != destination:
-                write_whole(self.path(destination), data, _TEMPORARY_PREFIX)
+                self._put(destination, data)
 
     def delete(self, name: Name) -> None:
         """Removes a manifest and the folders that it leaves empty; raises ``NotFoundError``."""
@@ -301,6 +297,13 @@ class ManifestStore:
         if path not in self._reported:
             self._reported.add(path)
             logger.warning("%s: passed over: %s", path, reason)
+
+    def _put(self, name: Name, data: bytes) -> None:
+        try:
+            write_whole(self.path(name), data, _TEMPORARY_PREFIX)
+        except BaseException:
+            self._remove_empty(self.path(name).parent)
+            raise
 
     def _read_file(self, name: Name, message: str | None = None) -> tuple[bytes, int]:
         if not self.exists(name):

@@ -17,6 +17,7 @@ import msgspec
 
 from ollama_nb.store.blobs import BlobStore
 from ollama_nb.store.files import make_directory
+from ollama_nb.store.holds import Holds
 from ollama_nb.store.manifests import (
     CorruptManifestError,
     Layer,
@@ -30,6 +31,7 @@ from ollama_nb.store.manifests import (
     encode_config,
     encode_manifest,
 )
+from ollama_nb.store.session import Session
 from ollama_nb.wire.errors import NotFoundError, OllamaError
 
 if TYPE_CHECKING:
@@ -105,8 +107,10 @@ class ModelStore:
     def __init__(self, root: Path, *, noprune: bool = False) -> None:
         self.root = root
         self.noprune = noprune
-        self.blobs = BlobStore(root)
         self.manifests = ManifestStore(root)
+        self._session = Session(root, self.manifests.lock)
+        self.blobs = BlobStore(root, self._session)
+        self._holds = Holds()
 
     def open(self) -> None:
         """Prepares the store at start: folders, blobs with names of old versions, pruning.
@@ -122,6 +126,10 @@ class ModelStore:
             make_directory(self.manifests.directory)
             self.blobs.rename_old_names()
         self.prune()
+
+    def close(self) -> None:
+        """Ends this process's claim on blobs that no model needs."""
+        self._session.close()
 
     def list(self) -> _Entries:
         """All models, newest first (in whole seconds, then by name); what cannot be read is passed over."""
@@ -150,7 +158,10 @@ class ModelStore:
     def copy(self, source: Name, destination: Name) -> None:
         """Gives a model a second name, over whatever has that name; raises ``NotFoundError``."""
         with self.manifests.lock:
-            self.manifests.copy(self.manifests.resolve(source), self.manifests.resolve(destination))
+            destination = self.manifests.resolve(destination)
+            replaced = self._digests_of(destination)
+            self.manifests.copy(self.manifests.resolve(source), destination)
+            self._remove_replaced(replaced)
 
     def delete(self, name: Name) -> None:
         """Removes a model and the blobs that no other model needs; raises ``NotFoundError``."""
@@ -191,18 +202,14 @@ class ModelStore:
                     raise NotFoundError(f'blob "{layer.digest}" not found', hint="It was removed meanwhile: try again.")
             replaced = self._digests_of(name)
             self.manifests.write_bytes(name, data)
-            unused = frozenset() if self.noprune else replaced - self._referenced()
-            if unused:
-                if report is not None:
-                    report("removing unused layers")
-                self._remove_unused(unused)
+            self._remove_replaced(replaced, report)
         return name
 
     def prune(self) -> None:
         """Removes what no model needs, unless ``noprune``; for the start of the server.
 
         Nothing is removed while a manifest cannot be read, for nobody knows what it needs. Resumable downloads
-        and files changed within the last hour stay.
+        and files changed within the last hour stay, but not those of a process of ours that is dead.
         """
         if self.noprune:
             return
@@ -212,10 +219,29 @@ class ModelStore:
             except CorruptManifestError as error:
                 logger.warning("blobs are not pruned: %s", error.message)
                 return
-            removed = self.blobs.sweep(referenced)
+            abandoned, claimed = self._session.sort_out()
+            removed = self.blobs.sweep(referenced, abandoned=abandoned, claimed=claimed)
             self.manifests.sweep()
         if removed:
             logger.info("pruned %d files that no model needs", len(removed))
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Removes blobs that turned out to be worthless, if only this process listed them and no model needs them."""
+        if digests:
+            with self.manifests.lock:
+                claimed = self._session.claimed()
+                ours = [digest for digest in digests if self.blobs.is_ours(digest)]
+                self._remove_unused([digest for digest in ours if self.blobs.path(digest).name not in claimed])
+
+    def hold(self, digests: Collection[str]) -> None:
+        """Keeps blobs that a model is being made of, until they are released as often as they were held."""
+        self._holds.take(digests)
+
+    def release(self, digests: Collection[str]) -> None:
+        """Lets go of blobs that were held; those that were to be removed meanwhile are removed now."""
+        if unwanted := self._holds.give_back(digests):
+            with self.manifests.lock:
+                self._remove_unused(unwanted)
 
     def _load(self, name: Name, stored: StoredManifest) -> StoredModel:
         of_type: dict[str, list[Layer]] = {}
@@ -283,8 +309,16 @@ class ModelStore:
                     raise
         return frozenset(digests)
 
+    def _remove_replaced(self, digests: frozenset[str], report: Report | None = None) -> None:
+        """Removes what only a model that is replaced needed, unless ``noprune``."""
+        unused = frozenset() if self.noprune else digests - self._referenced()
+        if unused:
+            if report is not None:
+                report("removing unused layers")
+            self._remove_unused(unused)
+
     def _remove_unused(self, digests: Collection[str]) -> None:
         referenced = self._referenced()
         for digest in digests:
-            if digest not in referenced:
+            if digest not in referenced and not self._holds.put_off(digest):
                 self.blobs.remove(digest)

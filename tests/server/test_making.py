@@ -61,7 +61,8 @@ def test_a_licence_is_a_text_or_several(bench, make, given, told):
 def test_an_adapter_is_part_of_the_model(bench, make):
     """The adapter is a small file that is never loaded."""
     keys = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
-    data = gguf_bytes(keys, [("blk.0.attn_q.weight.lora_a", "F32", (576, 2))])
+    pair = [("blk.0.attn_q.weight.lora_a", "F32", (576, 2)), ("blk.0.attn_q.weight.lora_b", "F32", (2, 576))]
+    data = gguf_bytes(keys, pair)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     bench.post(f"/api/blobs/{digest}", content=data)
     assert lines(make("adapted", **{"from": MODEL}, adapters={"lora.gguf": digest}))[-1] == {"status": "success"}

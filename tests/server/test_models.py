@@ -182,21 +182,23 @@ def test_file_paths_must_be_relative_whether_or_not_they_exist(bench, name):
     assert (response.status_code, response.json()["error"]) == (400, "file path must be relative")
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{"quantize": "q4_K_M"}, {"quantization": "q8_0"}],
-    ids=repr,
-)
-def test_what_this_version_cannot_do_is_not_silently_left_out(bench, fields):
-    response = create(bench, "unsupported", **{"from": MODEL}, **fields)
-    assert response.status_code == 501
-    assert response.json()["hint"]
+@pytest.mark.parametrize("field", ["quantize", "quantization"])
+def test_a_type_that_nobody_makes_is_refused_before_anything_is_done(bench, field):
+    response = create(bench, "unsupported", **{"from": MODEL}, **{field: "q9_k"})
+    assert response.status_code == 400
+    assert response.json()["error"] == (
+        "unsupported quantization type Q9_K - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"
+    )
+    assert "Q5_K_M" in response.json()["hint"]
     assert "unsupported:latest" not in names(bench)
 
 
-def test_safetensors_are_not_silently_left_out(bench):
-    response = create(bench, "unsupported", files={"model.safetensors": upload(bench, b"not really")})
-    assert response.status_code == 501
+def test_what_is_quantized_already_is_not_quantized_again(bench):
+    response = create(bench, "unsupported", **{"from": MODEL}, quantize="q4_K_M")
+    assert response.status_code == 400
+    assert response.json()["error"] == "quantization is only supported for F16 and F32 models"
+    assert "Q4_1" in response.json()["hint"]
+    assert "unsupported:latest" not in names(bench)
 
 
 # -- making ------------------------------------------------------------------------------------------------------------
@@ -313,7 +315,8 @@ def test_a_broken_file_makes_no_model_and_leaves_the_old_one(bench, data):
     *_, last = lines(streamed)
     assert last["status"] == 400
     assert last["error"]
-    single = create(bench, "survivor", files={"model.gguf": digest})
+    assert bench.head(f"/api/blobs/{digest}").status_code == 404  # what is no model is not kept either
+    single = create(bench, "survivor", files={"model.gguf": upload(bench, data)})
     assert (single.status_code, single.json()["error"]) == (400, last["error"])
     assert bench.post("/api/show", json={"model": "survivor"}).json()["system"] == "old"
     assert answer(bench, "survivor")["done"] is True

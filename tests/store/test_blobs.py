@@ -128,6 +128,33 @@ def test_a_full_disk_leaves_nothing(blobs, monkeypatch):
     assert files(blobs) == []
 
 
+def test_what_is_given_up_on_a_full_disk_is_no_second_error(blobs):
+    """The limit on the size of files stands for the size of the disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with blobs.writer() as blob:
+            blob.write(DATA)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+            with pytest.raises(OSError, match=r"too large"):
+                blob.commit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(blobs) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_blob_that_cannot_be_touched_is_there_all_the_same(blobs, monkeypatch, number):
+    write(blobs, DIGEST)
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module.os, "utime", refuse)
+    assert blobs.refresh(DIGEST)
+    assert not blobs.refresh(OTHER)
+
+
 def test_a_missing_blob_is_named_as_ollama_names_it(blobs):
     for method in (blobs.size, blobs.read):
         with pytest.raises(NotFoundError) as caught:

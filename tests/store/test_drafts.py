@@ -4,9 +4,10 @@ import hashlib
 
 import pytest
 
+from ollama_nb.store.blobs import MAX_TEXT_BLOB
 from ollama_nb.store.drafts import ModelDraft, check_file_names, detect_type
 from ollama_nb.store.manifests import Layer, MediaType, encode_config
-from ollama_nb.wire.errors import BadRequestError, NotImplementedYetError
+from ollama_nb.wire.errors import BadRequestError
 from ollama_nb.wire.names import parse_name
 
 EMPTY_GGUF = "sha256:a4e5e156ddec27e286f75328784d7106b60a4eb1d246e950a001a3f944fbda99"
@@ -213,29 +214,34 @@ def test_one_adapter_and_nothing_else_is_taken_as_one(store, draft, put, tiny_gg
 
 @pytest.mark.parametrize("method", ["from_gguf", "with_adapters"])
 @pytest.mark.parametrize(
-    ("files", "error", "text"),
+    ("file", "text"),
     [
-        ({}, BadRequestError, "unknown type"),
-        ({"x.bin": "text"}, BadRequestError, "unknown type"),
-        ({"x.gguf": "text"}, BadRequestError, "supplied file was not in GGUF format"),
-        ({"x.gguf": "sha256:../../etc/passwd"}, BadRequestError, "invalid digest format"),
-        ({"x": ""}, BadRequestError, "invalid digest format"),
-        ({"x.gguf": ABSENT}, BadRequestError, f'blob "{ABSENT}" not found'),
-        ({"x": ABSENT}, BadRequestError, f'blob "{ABSENT}" not found'),
-        ({"../x.gguf": ABSENT}, BadRequestError, "file path must be relative"),
-        ({"model.safetensors": ABSENT}, NotImplementedYetError, None),
+        ("text", "supplied file was not in GGUF format"),
+        ("sha256:../../etc/passwd", "invalid digest format"),
+        ("", "invalid digest format"),
+        (ABSENT, f'blob "{ABSENT}" not found'),
     ],
 )
-def test_files_that_will_not_do_are_refused_in_ollamas_words(store, draft, put, *, method, files, error, text):
-    stored = {name: put(b"no gguf") if value == "text" else value for name, value in files.items()}
-    with pytest.raises(error) as caught:
-        getattr(ModelDraft if method == "from_gguf" else draft, method)(stored, store.blobs, ignore)
-    assert text is None or caught.value.message == text
+def test_files_that_will_not_do_are_refused_in_ollamas_words(store, draft, put, *, method, file, text):
+    digest = put(b"no gguf") if file == "text" else file
+    with pytest.raises(BadRequestError) as caught:
+        getattr(ModelDraft if method == "from_gguf" else draft, method)({"x": digest}, store.blobs, ignore)
+    assert caught.value.message == text
 
 
-def test_no_files_at_all_is_told_apart_from_none_given(store):
-    with pytest.raises(BadRequestError, match=r"^neither 'from' or 'files' was specified$"):
-        ModelDraft.from_gguf(None, store.blobs, ignore)
+@pytest.mark.parametrize("names", [[], ["x.bin"], ["x", "y.json"]])
+def test_files_of_no_known_kind_are_refused(store, put, names):
+    with pytest.raises(BadRequestError, match=r"^unknown type$"):
+        detect_type(dict.fromkeys(names, put(b"no gguf")), store.blobs)
+
+
+def test_the_weights_can_be_replaced_by_smaller_ones(store, draft, put, tiny_gguf):
+    smaller = put(tiny_gguf({"general.architecture": "unknown", "general.file_type": 15}))
+    quantized = draft.with_weights(smaller, store.blobs).apply(system="S")
+    assert quantized.weights == smaller
+    assert quantized.config.file_type == "Q4_K_M"
+    assert [layer.media_type for layer in quantized.layers] == [MediaType.MODEL, MediaType.SYSTEM]
+    assert quantized.config.model_family == draft.config.model_family
 
 
 @pytest.mark.parametrize("length", [4, 8, 23])
@@ -294,3 +300,18 @@ def test_other_names_are_refused(name):
 def test_the_type_is_known_by_name_or_by_content(store, put, tiny_gguf, names, kind):
     file = put(tiny_gguf())
     assert detect_type(dict.fromkeys(names, file), store.blobs) == kind
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"system": "x" * (MAX_TEXT_BLOB + 1)}, "system: 16777217 bytes are too many, 16777216 is the most"),
+        ({"licenses": ["x" * MAX_TEXT_BLOB, "é" * MAX_TEXT_BLOB]}, "license: 33554432 bytes are too many"),
+        ({"messages": [{"role": "user", "content": "x" * MAX_TEXT_BLOB}]}, "messages: 167772"),
+        ({"params": {"stop": ["x" * MAX_TEXT_BLOB]}}, "params: 167772"),
+    ],
+)
+def test_a_text_that_could_not_be_read_again_is_refused(settings, told):
+    with pytest.raises(BadRequestError) as caught:
+        ModelDraft.empty().apply(**settings)
+    assert caught.value.message.startswith(told)

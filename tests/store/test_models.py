@@ -1,5 +1,6 @@
 """Models in a store: made, found, listed, copied, deleted, and cleaned up after."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import ollama_nb.store.files as files_module
 from ollama_nb.store.drafts import ModelDraft
 from ollama_nb.store.files import StoreLock
 from ollama_nb.store.manifests import CorruptManifestError, Layer, MediaType, ModelConfig
@@ -200,6 +202,51 @@ def test_a_copy_is_the_same_model_and_to_itself_no_change(store, make):
     before = store.manifests.read(X)
     store.copy(X, parse_name("X:LATEST"))
     assert store.manifests.read(X) == before
+
+
+@pytest.mark.parametrize("noprune", [False, True])
+def test_copying_over_a_model_removes_what_only_that_one_needed(root, make, noprune):
+    store = ModelStore(root, noprune=noprune)
+    make("x", of=store, system="new")
+    make("ns/y:tag", of=store, system="old")
+    left_over = needed(store, "ns/y:tag") - needed(store, "x")
+    assert left_over
+    store.copy(X, Y)
+    assert store.get(Y).system == "new"
+    assert blobs_of(store) == needed(store, "x") | (left_over if noprune else set())
+
+
+def test_a_disk_that_refuses_a_change_is_told_and_nothing_is_left(store, make, monkeypatch):
+    make("x", system="S")
+    before = sorted(store.root.rglob("*"))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files_module.os, "fsync", full)
+    for change in (lambda: make("new", system="S"), lambda: store.copy(X, parse_name("new"))):
+        with pytest.raises(OllamaError, match=r"^the model store cannot be written: No space left on device$"):
+            change()
+        assert sorted(store.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("remove", ["delete", "discard", "replace"])
+def test_what_a_model_is_being_made_of_goes_only_when_that_is_done(store, make, remove):
+    make("x", system="S")
+    base = store.get(X)
+    digests = [layer.digest for layer in base.manifest.layers]
+    store.hold(digests)
+    if remove == "replace":
+        make("x", system="other")
+    else:
+        store.delete(X)
+        store.discard(digests)
+    store.create(Y, ModelDraft.from_model(base), ignore)
+    assert store.get(Y).system == "S"
+    store.delete(Y)
+    assert blobs_of(store) >= set(digests)
+    store.release(digests)
+    assert blobs_of(store) == (needed(store, "x") if remove == "replace" else set())
 
 
 def test_deleting_keeps_what_other_models_need(store, make):
@@ -424,7 +471,7 @@ def test_a_store_that_can_only_be_read_is_used_without_a_lock(as_reader, make):
     store.open()
     assert shown(store) == ["x:latest"]
     assert store.get(X).system == "S"
-    with pytest.raises(PermissionError):
+    with pytest.raises(OllamaError, match=r"the model store cannot be written: Permission denied"):
         store.delete(X)
     assert store.get(X).system == "S"
 

@@ -129,7 +129,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         summary="Make a model out of another or of files",
         takes=models.CreateRequest,
         gives=_PROGRESS,
-        refuses=(_WRONG, _MISSING, _NOT_YET),
+        refuses=(_WRONG, _MISSING),
     ),
     Operation(
         path="/api/blobs/{digest}",
