@@ -180,7 +180,7 @@ NATIVE: Final = {
             "messages": "models::test_a_models_messages_come_before_the_requests",
             "stream": "making::test_a_create_tells_every_step_or_the_last_one",
             "quantize": "smaller::test_the_steps_are_ollamas",
-            "quantization": "models::test_a_type_that_nobody_makes_is_refused_before_anything_is_done",
+            "quantization": "smaller::test_a_type_that_nobody_makes_is_refused_before_anything_is_done",
         },
         "response": {
             "status": "making::test_a_create_tells_every_step_or_the_last_one",
@@ -196,7 +196,7 @@ NATIVE: Final = {
             "_request",
             "a file that is missing is named": "converted::test_a_folder_without_a_file_that_it_needs_is_refused",
             "the type that a model has is no work": "smaller::test_the_type_that_a_model_has_already_is_no_work",
-            "what is quantized is not quantized again": "models::test_what_is_quantized_already_is_not_quantized_again",
+            "what is quantized is not so again": "smaller::test_what_is_quantized_already_is_not_quantized_again",
             "who leaves calls the work off": "smaller::test_who_leaves_in_mid_quantization_leaves_no_process_and_no"
             "_file converted::test_who_leaves_in_mid_conversion_leaves_no_process_and_no_file",
             "a kill leaves the old model": "killed::test_a_kill_in_mid_quantization_leaves_the_old_model_and_nothing"

@@ -20,7 +20,7 @@ from ollama_nb.prompt.known import recognise
 from ollama_nb.prompt.render import prompt_template
 from ollama_nb.service.conversion import convert_adapter, convert_model, quantize
 from ollama_nb.service.resolve import header_of, token_text
-from ollama_nb.service.threads import in_thread
+from ollama_nb.service.threads import in_template_thread, in_thread
 from ollama_nb.store.drafts import ModelDraft, check_file_names, detect_type, require_blobs
 from ollama_nb.store.manifests import MediaType
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
@@ -69,7 +69,6 @@ class _Creation:
         self._wanted = quantization(wanted) if wanted else ""
         for files in (request.files, request.adapters):
             check_file_names(files or {})
-        _check_template(request.template)
         self._loop = asyncio.get_running_loop()
         self._new: set[str] = set()
         self._held: list[str] = []
@@ -86,6 +85,7 @@ class _Creation:
 
     async def _make(self) -> None:
         # What is wrong with the texts is told now, not after a conversion.
+        await in_template_thread(lambda: _check_template(self._request.template))
         await in_thread(lambda: self._with_settings(ModelDraft.empty(), ""))
         draft, system = await self._base()
         if self._request.adapters:

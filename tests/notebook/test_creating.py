@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
+from ipython_cells import run
 
-from ollama_nb.notebook.magics import MagicError, load_ipython_extension
+from ollama_nb.notebook.magics import MagicError
 
 SERVERS = ["parsing GGUF", "writing manifest", "success"]
 
 
-@pytest.fixture
-def shell(server, monkeypatch, tmp_path):
-    """A plain IPython, as in a terminal, in a folder of its own."""
-    monkeypatch.setenv("OLLAMA_HOST", server.url)
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch, tmp_path):
+    """Paths of cells begin in a folder of the test."""
     monkeypatch.chdir(tmp_path)
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
-    load_ipython_extension(shell)
-    yield shell
-    shell.atexit_operations()
-    atexit.unregister(shell.atexit_operations)
-
-
-def run(shell, source):
-    """Run a cell as a user would; the value of its last line."""
-    done = shell.run_cell(source)
-    done.raise_error()
-    return done.result
 
 
 def test_the_cell_is_the_modelfile(shell, server, capsys):

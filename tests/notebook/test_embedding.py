@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
+from ipython_cells import run
 
-from ollama_nb.notebook.magics import MagicError, load_ipython_extension
+from ollama_nb.notebook.magics import MagicError
 
 
-@pytest.fixture
-def shell(server, monkeypatch):
-    """A plain IPython that knows the stand-in, which has three vectors for any texts."""
+@pytest.fixture(autouse=True)
+def _three_vectors(server):
+    """What the stand-in has for any texts."""
     vectors = [[0.6, 0.8], [1.0, 0.0], [0.0, -1.0]]
     server.replies["/api/embed"] = json.dumps({"model": "m", "embeddings": vectors, "prompt_eval_count": 9}).encode()
-    monkeypatch.setenv("OLLAMA_HOST", server.url)
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
-    load_ipython_extension(shell)
-    yield shell
-    shell.atexit_operations()
-    atexit.unregister(shell.atexit_operations)
-
-
-def run(shell, source):
-    done = shell.run_cell(source)
-    done.raise_error()
-    return done.result
 
 
 def test_every_line_of_the_cell_is_a_text(shell, server):

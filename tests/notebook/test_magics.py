@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import atexit
 import hashlib
 import signal
 import threading
@@ -8,14 +7,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
+from ipython_cells import run
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from traitlets.config import Config
 
 from ollama_nb.client import ChatResult, discovery
 from ollama_nb.notebook import magics
-from ollama_nb.notebook.magics import MagicError, load_ipython_extension
+from ollama_nb.notebook.magics import MagicError
 
 WHOLE = "**Why not** - été"
 
@@ -24,25 +22,6 @@ def interrupt_after(seconds):
     """What the stop button does: a signal to the main thread, also while it waits for the network."""
     main = threading.main_thread().ident
     threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT)).start()
-
-
-@pytest.fixture
-def shell(server, monkeypatch):
-    """A plain IPython, as in a terminal, that knows the stand-in."""
-    monkeypatch.setenv("OLLAMA_HOST", server.url)
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
-    load_ipython_extension(shell)
-    yield shell
-    shell.atexit_operations()
-    atexit.unregister(shell.atexit_operations)
-
-
-def run(shell, source):
-    """Run a cell as a user would; the value of its last line."""
-    done = shell.run_cell(source)
-    done.raise_error()
-    return done.result
 
 
 def test_list_and_ps_are_data_frames_of_values(shell):

@@ -44,11 +44,17 @@ def workshop(workshop_folder: Path, start: Callable[..., LocalServer]) -> Iterat
 
 @pytest.fixture(scope="session")
 def unloaded(bench: httpx2.Client) -> Callable[[str], None]:
-    """Lets a model of the workshop go: names of one file share its process, and later tests expect their own."""
+    """Lets a model of the workshop go, and what else is loaded: names of one file share its process, and later tests
+    expect their own.
+    """
+
+    def loaded() -> list[str]:
+        return [model["name"] for model in bench.get("/api/ps").json()["models"]]
 
     def unload(model: str) -> None:
-        bench.post("/api/generate", json={"model": model, "keep_alive": 0})
-        until(lambda: not bench.get("/api/ps").json()["models"], f"{model} is unloaded")
+        for name in {model, *loaded()}:
+            bench.post("/api/generate", json={"model": name, "keep_alive": 0})
+        until(lambda: not loaded(), f"{model} is unloaded")
 
     return unload
 

@@ -176,7 +176,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_with_the_reason(narrow, calls
     assert [model["name"] for model in calls.get("/api/ps").json()["models"]] == [MODEL]
 
 
-def test_a_create_that_is_left_alone_is_called_off_and_leaves_a_whole_store(narrow, calls):
+def test_creates_that_are_left_alone_leave_a_whole_store(narrow, calls):
     before = {model["name"] for model in calls.get("/api/tags").json()["models"]}
     for number in range(5):
         send(narrow.url, "/api/create", {"model": f"left-{number}", "from": MODEL, "system": "S"}).close()

@@ -45,7 +45,6 @@ def make(bench: httpx2.Client, unloaded: Callable[[str], None]) -> Iterator[Call
         return lines(bench.post("/api/create", json={"model": name, **fields}))
 
     yield run
-    bench.post("/api/generate", json={"model": MODEL, "keep_alive": 0})
     for name in made:
         unloaded(name)
         bench.request("DELETE", "/api/delete", json={"model": name})

@@ -135,3 +135,26 @@ def test_the_blobs_are_the_same_whoever_makes_them(bench: httpx2.Client, worksho
         digests.append(manifest["layers"][0]["digest"])
     assert digests[0] == digests[1]
     bench.request("DELETE", "/api/delete", json={"model": "smaller-too"})
+
+
+def refused(bench: httpx2.Client, **fields: Any) -> Any:
+    """Why a model made of the sample, which is small already, does not come about."""
+    response = bench.post("/api/create", json={"model": "unsupported", "from": MODEL, "stream": False, **fields})
+    assert response.status_code == 400
+    assert bench.post("/api/show", json={"model": "unsupported"}).status_code == 404
+    return response.json()
+
+
+@pytest.mark.parametrize("field", ["quantize", "quantization"])
+def test_a_type_that_nobody_makes_is_refused_before_anything_is_done(bench: httpx2.Client, field: str) -> None:
+    reason = refused(bench, **{field: "q9_k"})
+    assert reason["error"] == (
+        "unsupported quantization type Q9_K - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"
+    )
+    assert "Q5_K_M" in reason["hint"]
+
+
+def test_what_is_quantized_already_is_not_quantized_again(bench: httpx2.Client) -> None:
+    reason = refused(bench, quantize="q4_K_M")
+    assert reason["error"] == "quantization is only supported for F16 and F32 models"
+    assert "Q4_1" in reason["hint"]

@@ -182,25 +182,6 @@ def test_file_paths_must_be_relative_whether_or_not_they_exist(bench, name):
     assert (response.status_code, response.json()["error"]) == (400, "file path must be relative")
 
 
-@pytest.mark.parametrize("field", ["quantize", "quantization"])
-def test_a_type_that_nobody_makes_is_refused_before_anything_is_done(bench, field):
-    response = create(bench, "unsupported", **{"from": MODEL}, **{field: "q9_k"})
-    assert response.status_code == 400
-    assert response.json()["error"] == (
-        "unsupported quantization type Q9_K - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"
-    )
-    assert "Q5_K_M" in response.json()["hint"]
-    assert "unsupported:latest" not in names(bench)
-
-
-def test_what_is_quantized_already_is_not_quantized_again(bench):
-    response = create(bench, "unsupported", **{"from": MODEL}, quantize="q4_K_M")
-    assert response.status_code == 400
-    assert response.json()["error"] == "quantization is only supported for F16 and F32 models"
-    assert "Q4_1" in response.json()["hint"]
-    assert "unsupported:latest" not in names(bench)
-
-
 # -- making ------------------------------------------------------------------------------------------------------------
 
 

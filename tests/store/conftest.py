@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from store.looking import ignore
 
+from ollama_nb.store.drafts import ModelDraft
 from ollama_nb.store.models import ModelStore
+from ollama_nb.wire.names import parse_name
 
 HOUR_AND_MORE = 3700
 GGUF_UINT32, GGUF_STRING = 4, 8
@@ -57,3 +60,15 @@ def age() -> Callable[[Path], None]:
         os.utime(path, (then, then))
 
     return make_old
+
+
+@pytest.fixture
+def make(store, tiny_gguf):
+    """Makes a small model in the store, or in another one."""
+
+    def make(text: str, *, of: ModelStore = store, **settings) -> None:
+        digest, _, _ = of.blobs.put(tiny_gguf())
+        draft = ModelDraft.from_gguf({"x.gguf": digest}, of.blobs, ignore)
+        of.create(parse_name(text), draft.apply(**settings), ignore)
+
+    return make

@@ -1,53 +1,19 @@
-"""Models in a store: made, found, listed, copied, deleted, and cleaned up after."""
+"""Models in a store: made, found, listed and copied."""
 
 import errno
 import hashlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
-import threading
-from pathlib import Path
 
 import pytest
+from store.looking import X, Y, shown
 
 import ollama_nb.store.files as files_module
 from ollama_nb.store.drafts import ModelDraft
-from ollama_nb.store.files import StoreLock
 from ollama_nb.store.manifests import CorruptManifestError, Layer, MediaType, ModelConfig
 from ollama_nb.store.models import ModelStore
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
 from ollama_nb.wire.names import InvalidNameError, parse_name
-
-X, Y = parse_name("x"), parse_name("ns/y:tag")
-NOBODY = 65534
-
-
-def ignore(status: str) -> None:
-    """Takes status lines that the test does not look at."""
-
-
-@pytest.fixture
-def make(store, tiny_gguf):
-    def make(text: str, *, of: ModelStore = store, **settings) -> None:
-        digest, _, _ = of.blobs.put(tiny_gguf())
-        draft = ModelDraft.from_gguf({"x.gguf": digest}, of.blobs, ignore)
-        of.create(parse_name(text), draft.apply(**settings), ignore)
-
-    return make
-
-
-def blobs_of(store) -> set[str]:
-    return {path.name.replace("-", ":", 1) for path in store.blobs.directory.iterdir()}
-
-
-def needed(store, *names) -> set[str]:
-    return set().union(*(store.manifests.read(parse_name(name)).manifest.digests for name in names))
-
-
-def shown(store) -> list[str]:
-    return [entry.name.short for entry in store.list()]
 
 
 def test_a_new_store_has_its_folders_and_no_models(store, root):
@@ -204,18 +170,6 @@ def test_a_copy_is_the_same_model_and_to_itself_no_change(store, make):
     assert store.manifests.read(X) == before
 
 
-@pytest.mark.parametrize("noprune", [False, True])
-def test_copying_over_a_model_removes_what_only_that_one_needed(root, make, noprune):
-    store = ModelStore(root, noprune=noprune)
-    make("x", of=store, system="new")
-    make("ns/y:tag", of=store, system="old")
-    left_over = needed(store, "ns/y:tag") - needed(store, "x")
-    assert left_over
-    store.copy(X, Y)
-    assert store.get(Y).system == "new"
-    assert blobs_of(store) == needed(store, "x") | (left_over if noprune else set())
-
-
 def test_a_disk_that_refuses_a_change_is_told_and_nothing_is_left(store, make, monkeypatch):
     make("x", system="S")
     before = sorted(store.root.rglob("*"))
@@ -228,78 +182,6 @@ def test_a_disk_that_refuses_a_change_is_told_and_nothing_is_left(store, make, m
         with pytest.raises(OllamaError, match=r"^the model store cannot be written: No space left on device$"):
             change()
         assert sorted(store.root.rglob("*")) == before
-
-
-@pytest.mark.parametrize("remove", ["delete", "discard", "replace"])
-def test_what_a_model_is_being_made_of_goes_only_when_that_is_done(store, make, remove):
-    make("x", system="S")
-    base = store.get(X)
-    digests = [layer.digest for layer in base.manifest.layers]
-    store.hold(digests)
-    if remove == "replace":
-        make("x", system="other")
-    else:
-        store.delete(X)
-        store.discard(digests)
-    store.create(Y, ModelDraft.from_model(base), ignore)
-    assert store.get(Y).system == "S"
-    store.delete(Y)
-    assert blobs_of(store) >= set(digests)
-    store.release(digests)
-    assert blobs_of(store) == (needed(store, "x") if remove == "replace" else set())
-
-
-def test_deleting_keeps_what_other_models_need(store, make):
-    make("x", system="shared", template="only x")
-    make("ns/y:tag", system="shared")
-    store.delete(X)
-    assert blobs_of(store) == needed(store, "ns/y:tag")
-    store.delete(Y)
-    assert blobs_of(store) == set()
-    assert list(store.manifests.directory.iterdir()) == []
-
-
-def test_a_layer_listed_twice_is_deleted_once(store):
-    digest, size, _ = store.blobs.put(b"twice")
-    store.write_model(X, [Layer(MediaType.LICENSE, digest, size)] * 2, ModelConfig())
-    store.delete(X)
-    assert blobs_of(store) == set()
-
-
-def test_a_corrupt_model_can_be_deleted_and_replaced(store, make):
-    make("good")
-    make("x")
-    for repair in (store.delete, lambda _: make("x", system="new")):
-        store.manifests.path(X).parent.mkdir(parents=True, exist_ok=True)
-        store.manifests.path(X).write_bytes(b"{")
-        repair(X)
-    assert store.get(X).system == "new"
-
-
-@pytest.mark.parametrize("noprune", [False, True])
-def test_replacing_a_model_removes_what_is_unused_then(root, make, noprune):
-    store = ModelStore(root, noprune=noprune)
-    make("ns/y:tag", of=store, system="shared")
-    make("x", of=store, system="shared", template="old")
-    old = needed(store, "x")
-    make("x", of=store, system="new")
-    left_over = old - needed(store, "x", "ns/y:tag")
-    assert left_over
-    assert blobs_of(store) == needed(store, "x", "ns/y:tag") | (left_over if noprune else set())
-
-
-def test_replacing_by_a_manifest_says_that_layers_are_removed_only_if_so(store, make):
-    make("x", system="old")
-    make("ns/y:tag")
-    data = store.manifests.path(Y).read_bytes()
-    lines = []
-    store.put_manifest(X, data, lines.append)
-    assert lines == ["removing unused layers"]
-    assert blobs_of(store) == needed(store, "ns/y:tag")
-    store.put_manifest(X, data, lines.append)
-    store.put_manifest(parse_name("new"), data, lines.append)
-    assert lines == ["removing unused layers"]
-    assert store.get(X).digest == store.get(Y).digest
 
 
 def test_a_model_without_its_blobs_is_not_made(store, make):
@@ -324,66 +206,6 @@ def test_a_bad_digest_never_reaches_the_disk(store, text):
 def test_a_bad_name_never_reaches_the_store(text):
     with pytest.raises(InvalidNameError):
         parse_name(text)
-
-
-OLD, NEW = True, False
-
-
-@pytest.mark.parametrize("noprune", [False, True])
-@pytest.mark.parametrize(
-    ("name", "is_old", "goes"),
-    [
-        ("sha256-" + "1" * 64, OLD, True),
-        ("sha256-" + "1" * 64, NEW, False),
-        ("sha256:" + "1" * 64, OLD, True),
-        ("sha256-" + "1" * 64 + "-partial", OLD, False),
-        ("sha256-" + "1" * 64 + "-partial-0", OLD, False),
-        ("sha256-4f2a9c11", OLD, True),
-        ("sha256-4f2a9c11", NEW, False),
-        ("notes.txt", OLD, False),
-    ],
-)
-def test_the_start_prunes_what_nobody_needs(root, make, age, *, name, is_old, goes, noprune):
-    store = ModelStore(root)
-    make("x", of=store, system="S", params={"seed": 1})
-    keep = blobs_of(store)
-    for path in store.blobs.directory.iterdir():
-        age(path)
-    extra = store.blobs.directory / name
-    extra.write_bytes(b"data")
-    if is_old:
-        age(extra)
-    ModelStore(root, noprune=noprune).open()
-    left = blobs_of(store) - keep
-    assert left == (set() if goes and not noprune else {name.replace("-", ":", 1)})
-    assert keep <= blobs_of(store)
-    assert store.get(X).system == "S"
-
-
-def test_nothing_is_pruned_while_a_manifest_cannot_be_read(store, make, age, caplog):
-    make("good")
-    digest, _, _ = store.blobs.put(b"whose is this?")
-    age(store.blobs.path(digest))
-    broken = store.manifests.path(Y)
-    broken.parent.mkdir(parents=True)
-    broken.write_bytes(b"{")
-    store.prune()
-    assert store.blobs.exists(digest)
-    assert "blobs are not pruned: model 'ns/y:tag'" in caplog.text
-    broken.unlink()
-    store.prune()
-    assert not store.blobs.exists(digest)
-    assert not broken.parent.exists()
-
-
-def test_files_that_are_no_manifests_do_not_stop_the_pruning(store, make, age):
-    make("x")
-    (store.manifests.path(X).parent / ".DS_Store").write_bytes(b"{")
-    digest, _, _ = store.blobs.put(b"unneeded")
-    age(store.blobs.path(digest))
-    store.prune()
-    assert not store.blobs.exists(digest)
-    assert shown(store) == ["x:latest"]
 
 
 def test_a_folder_written_by_ollama_opens(tmp_path, tiny_gguf):
@@ -437,107 +259,3 @@ def test_a_store_that_cannot_be_made_says_what_to_check(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OllamaError, match=r": ensure path elements are traversable$"):
         ModelStore(tmp_path / "file" / "models").open()
-
-
-@pytest.fixture
-def as_reader():
-    """A folder outside pytest's own, which only its owner may enter, and a switch to a user who may only read."""
-    if not hasattr(os, "setresuid"):
-        pytest.skip("needs POSIX users")
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-
-        def become_reader() -> None:
-            for path in (root, *root.rglob("*")):
-                path.chmod(0o555 if path.is_dir() else 0o444)
-            if os.geteuid() == 0:
-                os.setresuid(NOBODY, NOBODY, 0)
-
-        try:
-            yield root, become_reader
-        finally:
-            if os.getresuid()[2] == 0:
-                os.setresuid(0, 0, 0)
-            for path in (root, *root.rglob("*")):
-                path.chmod(0o755)
-
-
-def test_a_store_that_can_only_be_read_is_used_without_a_lock(as_reader, make):
-    root, become_reader = as_reader
-    make("x", of=ModelStore(root), system="S")
-    (root / ".ollama_nb.lock").unlink(missing_ok=True)
-    become_reader()
-    store = ModelStore(root)
-    store.open()
-    assert shown(store) == ["x:latest"]
-    assert store.get(X).system == "S"
-    with pytest.raises(OllamaError, match=r"the model store cannot be written: Permission denied"):
-        store.delete(X)
-    assert store.get(X).system == "S"
-
-
-def test_reading_never_waits_for_the_lock(store, make):
-    make("x", system="S")
-    reader = ModelStore(store.root)
-    with StoreLock(store.root):
-        assert shown(reader) == ["x:latest"]
-        assert reader.get(X).system == "S"
-
-
-def test_a_layer_in_use_does_not_go_with_another_model_while_a_model_is_made(store, make):
-    make("ns/y:tag", system="shared")
-    draft = ModelDraft.from_model(store.get(Y)).apply(system="shared")
-    deletion = threading.Thread(target=store.delete, args=(Y,))
-
-    def report(status: str) -> None:
-        if status == "writing manifest":
-            deletion.start()
-            # Time for the deletion to do harm, if nothing held it back.
-            deletion.join(0.3)
-
-    store.create(X, draft, report)
-    deletion.join()
-    assert shown(store) == ["x:latest"]
-    assert store.get(X).system == "shared"
-
-
-CHURN = """
-import sys
-from pathlib import Path
-from ollama_nb.store.drafts import ModelDraft
-from ollama_nb.store.models import ModelStore
-from ollama_nb.wire.names import parse_name
-
-root, who, weights = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-store = ModelStore(root)
-store.open()
-base = ModelDraft.from_gguf({"x.gguf": weights}, store.blobs, lambda line: None)
-kept = parse_name(f"kept-{who}")
-for turn in range(30):
-    # Both processes make and remove the same blobs under names of their own and under one that they share.
-    for name in (parse_name(f"mine-{who}"), parse_name("contested"), kept):
-        store.create(name, base.apply(system=f"system {turn % 3}", params={"seed": turn % 2}), lambda line: None)
-    store.copy(kept, parse_name(f"copy-{who}"))
-    store.delete(parse_name(f"copy-{who}"))
-    store.delete(parse_name(f"mine-{who}"))
-    assert store.get(kept).system == f"system {turn % 3}"
-    store.list()
-    store.prune()
-"""
-
-
-def test_two_processes_change_one_store_without_losing_a_blob(store, make, tiny_gguf):
-    make("base")
-    weights = store.get(parse_name("base")).manifest.layers[0].digest
-    workers = [
-        subprocess.Popen([sys.executable, "-c", CHURN, str(store.root), who, weights], stderr=subprocess.PIPE)
-        for who in "ab"
-    ]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors.decode()
-    names = ["base", "contested", "kept-a", "kept-b"]
-    assert sorted(shown(store)) == [f"{name}:latest" for name in names]
-    for name in names:
-        store.get(parse_name(name))
-    assert blobs_of(store) == needed(store, *names)

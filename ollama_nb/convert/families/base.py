@@ -8,6 +8,7 @@ map does not know is an error, for a model with a part missing answers nonsense.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import gguf
@@ -39,7 +40,7 @@ _MAX_BLOCKS: Final = 512
 _BLOCK: Final = re.compile(r"blk\.(\d+)\.(.+)")
 
 
-class Family:
+class Family(ABC):
     """One architecture being converted. Methods raise ``ConvertError`` for a model that is not as it should be."""
 
     architectures: ClassVar[tuple[str, ...]]
@@ -72,9 +73,9 @@ class Family:
             **self.vocabulary(),
         }
 
+    @abstractmethod
     def facts(self) -> dict[str, MetaValue]:
         """The architecture's own keys, without the prefix."""
-        raise NotImplementedError
 
     def vocabulary(self) -> dict[str, MetaValue]:
         """All keys of the tokenizer."""
