@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, TypeVar
 
-from ollama_nb.client.files import file_digest
+from ollama_nb.client.files import file_digest, readable
 from ollama_nb.client.models import Progress
 from ollama_nb.client.recipe import Recipe
-from ollama_nb.wire.errors import BadRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -157,7 +156,7 @@ def _create(
         yield Progress(status=_GATHERING)
         digests: dict[Path, str] = {}
         for path in recipe.paths:
-            with _readable(path):
+            with readable(path):
                 digest = yield from _watched(partial(file_digest, path), f"reading {path.name}")
                 if not blobs.blob_exists(digest):
                     yield from _watched(partial(blobs.push_blob, path, digest), f"copying file {digest}", digest)
@@ -175,7 +174,7 @@ async def _create_async(
         yield Progress(status=_GATHERING)
         digests: dict[Path, str] = {}
         for path in recipe.paths:
-            with _readable(path):
+            with readable(path):
                 found: list[str] = []
                 reading = partial(asyncio.to_thread, file_digest, path)
                 async with aclosing(_watched_async(reading, f"reading {path.name}", "", found.append)) as steps:
@@ -244,12 +243,3 @@ async def _watched_async(
         left.set()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What the disk refuses, in words for users."""
-    try:
-        yield
-    except OSError as error:
-        raise BadRequestError(f"cannot read {path}: {error.strerror or error}") from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ollama_nb.wire.errors import BadRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
     OnProgress: TypeAlias = Callable[[int, int], None]
 
-__all__ = ["PIECE", "file_digest", "file_pieces"]
+__all__ = ["PIECE", "file_digest", "file_pieces", "readable"]
 
 PIECE: Final = 1 << 20
 """Bytes that are read at once."""
@@ -38,3 +41,12 @@ def file_digest(path: Path, progress: OnProgress | None = None) -> str:
     for piece in file_pieces(path, progress):
         sha256.update(piece)
     return f"sha256:{sha256.hexdigest()}"
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What the disk refuses within the block, as a ``BadRequestError`` in words for users."""
+    try:
+        yield
+    except OSError as error:
+        raise BadRequestError(f"cannot read {error.filename or path}: {error.strerror or error}") from error

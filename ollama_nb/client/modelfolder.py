@@ -21,15 +21,15 @@ Nothing is read here but what tells a kind of file from another; hashing and sen
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ollama_nb.client.files import readable
 from ollama_nb.wire.errors import BadRequestError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ollama_nb.wire.modelfile import Modelfile
 
@@ -105,7 +105,7 @@ def model_files(path: Path, *, adapter: bool = False) -> dict[str, Path]:
     Raises ``BadRequestError`` for pickled weights, links that lead outside and files that only stand for others,
     ``NotFoundError`` with Ollama's ``no Modelfile or safetensors files found``.
     """
-    with _readable(path):
+    with readable(path):
         if not path.is_dir():
             if not path.is_file():
                 raise BadRequestError(f"{path} is neither a file nor a folder")
@@ -195,21 +195,12 @@ def _pickled(name: str) -> BadRequestError:
 def _existing(value: str, folder: Path) -> Path | None:
     """The path that ``value`` names; ``None`` if it can only be a model's name."""
     path = expand_path(value, folder)
-    with _readable(path):
+    with readable(path):
         if path.exists():
             return path
     if value.startswith(("/", "./", "../", "~")) or path.suffix.lower() in (".gguf", ".safetensors"):
         raise NotFoundError(f"no such file: {value}")
     return None
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What the disk refuses, in words for users."""
-    try:
-        yield
-    except OSError as error:
-        raise BadRequestError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
 
 
 def _merge(files: dict[str, Path], more: Mapping[str, Path]) -> None:

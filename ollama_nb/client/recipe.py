@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from ollama_nb.client.files import readable
 from ollama_nb.client.modelfolder import Components, expand_path, find_components
 from ollama_nb.client.protocol import CreateFields, create_call
 from ollama_nb.client.reply import present
@@ -78,10 +79,8 @@ def _read(source: ModelfileSource) -> tuple[Modelfile, Path]:
         return source, Path.cwd()
     if isinstance(source, Path):
         path = expand_path(source, Path())
-        try:
+        with readable(path):
             return parse(path.read_bytes()), path.parent.absolute()
-        except OSError as error:
-            raise BadRequestError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         return parse(source), Path.cwd()
     except ModelfileError as error:
