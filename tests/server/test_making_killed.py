@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 from http_calls import MODEL, OPTIONS, client, lines, until
 
 from ollama_nb.client import Client
 from ollama_nb.client.files import file_digest
+from ollama_nb.store.blobs import FileKind, file_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import httpx2
 
@@ -31,19 +33,27 @@ def upload(server: LocalServer, *paths: Path) -> dict[str, str]:
     return files
 
 
-def kill_when(server: LocalServer, wanted: Callable[[dict[str, Any]], bool], **fields: Any) -> None:
-    """Begin a create and kill the server at the first step that is wanted; its processes must end by themselves."""
+def kill_in_the_making(server: LocalServer, **fields: Any) -> None:
+    """Begin a create and kill the server while its child writes the new weights; the child must end by itself.
+
+    The child runs in slices of some milliseconds until it has written something, so that it cannot be through with
+    a small model before the server is dead, however late this process gets its turn.
+    """
     process = psutil.Process(server.pid)
-    with client(server.url) as calls, calls.stream("POST", "/api/create", json=fields) as response:
-        for line in response.iter_lines():
-            if wanted(json.loads(line)):
-                break
-        else:
-            pytest.fail("the model was complete before the server could be killed")
-        children = process.children(recursive=True)
-        assert children
+    before = set(process.children())
+    blobs = Path(process.environ()["OLLAMA_MODELS"]) / "blobs"
+    with client(server.url) as calls, calls.stream("POST", "/api/create", json=fields):
+        until(lambda: set(process.children()) - before, "a process that makes the model")
+        (child,) = set(process.children()) - before
+        child.suspend()
+        while not any(path.stat().st_size for path in blobs.iterdir() if file_kind(path.name) is FileKind.TEMPORARY):
+            child.resume()
+            time.sleep(0.02)
+            child.suspend()
         os.kill(server.pid, signal.SIGKILL)
-    until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), "no process left")
+    with contextlib.suppress(psutil.NoSuchProcess):  # Linux kills it with its parent
+        child.resume()
+    until(lambda: not child.is_running() or child.status() == "zombie", "no process left")
 
 
 def answer(calls: httpx2.Client, model: str) -> str:
@@ -74,11 +84,7 @@ def test_a_kill_in_mid_quantization_leaves_the_old_model_and_nothing_else(
             assert lines(calls.post("/api/create", json={"model": "mine", "from": MODEL, "system": "Old."}))
             before = answer(calls, "mine")
         files = upload(server, smollm2_f16)
-        kill_when(
-            server,
-            lambda step: step.get("completed", 0) > 0,
-            model="mine", files=files, quantize="q4_K_M", system="New.",
-        )  # fmt: skip
+        kill_in_the_making(server, model="mine", files=files, quantize="q4_K_M", system="New.")
     assert files_of(tmp_path / "models") > needed(tmp_path / "models")
     with start(tmp_path) as server, client(server.url) as calls:
         assert files_of(tmp_path / "models") == needed(tmp_path / "models")
@@ -93,7 +99,7 @@ def test_a_kill_in_mid_conversion_leaves_the_old_model_and_nothing_else(
         with client(server.url) as calls:
             assert lines(calls.post("/api/create", json={"model": "mine", "from": MODEL, "system": "Old."}))
         files = upload(server, *sorted(smollm2_folder.iterdir()))
-        kill_when(server, lambda step: step.get("total", 0) > 0, model="mine", files=files)
+        kill_in_the_making(server, model="mine", files=files)
     assert files_of(tmp_path / "models") > needed(tmp_path / "models")
     with start(tmp_path) as server, client(server.url) as calls:
         assert files_of(tmp_path / "models") == needed(tmp_path / "models")
