@@ -251,7 +251,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _switch("OLLAMA_VULKAN", "Use the Vulkan backend." + _UNUSED),
     _word("OLLAMA_EXPERIMENT", "Names of experiments to switch on." + _UNUSED),
     _count("OLLAMA_REGISTRY_MAXSTREAMS", 0, "Parallel streams of Ollama's experimental registry client." + _UNUSED),
-    _count("OLLAMA_MAX_TRANSFER_STREAMS", 4, "Parallel streams of a pull or push." + _UNUSED, _at_least_one),
+    _count("OLLAMA_MAX_TRANSFER_STREAMS", 4, "Connections over which one layer is pulled.", _at_least_one),
     _switch("OLLAMA_GO_TEMPLATE", "Prefer a model's Go template to the GGUF's Jinja template." + _UNUSED, default=True),
     _switch("OLLAMA_DEBUG_LOG_REQUESTS", "Write the requests to files for debugging." + _UNUSED),
     _switch("OLLAMA_NB_ALLOW_OPEN", "Let the stand-alone listener bind beyond loopback without a key."),
@@ -263,7 +263,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         default=Path("~/.ollama"),
         parse=Path,
         settle=_expand_user,
-        help="The folder of what belongs to the user and not to the store: the API keys.",
+        help="The folder of what belongs to the user and not to the store: the API keys, and the key for registries.",
     ),
     _word("OLLAMA_NB_ADDRESS", "Where the server answers; the Jupyter extension sets it for its kernels."),
 )

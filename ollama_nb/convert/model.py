@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["convert_model"]
+    from ollama_nb.convert.families.base import Family
+
+__all__ = ["check_config", "convert_model"]
 
 
 def convert_model(files: Mapping[str, Path], out: Path, type: str, progress: Callable[[int, int], None]) -> list[str]:  # noqa: A002 - the word of the API
@@ -25,13 +27,24 @@ def convert_model(files: Mapping[str, Path], out: Path, type: str, progress: Cal
     those that cannot be read, ``OSError`` as the disk does.
     """
     source = Source(files)
-    config = Config(source.config())
-    family_type = family_of(config.architecture())
-    _refuse_quantized(config)
+    config, family_type = _known(source)
     family = family_type(source, config.language(), source.tensors())
     weights = family.weights()
     write_gguf(out, family.metadata(), weights, type, progress)
     return family.notes()
+
+
+def check_config(files: Mapping[str, Path]) -> None:
+    """Raises ``ConvertError`` for a model that cannot be converted whatever its weights are; reads only config.json."""
+    _known(Source(files))
+
+
+def _known(source: Source) -> tuple[Config, type[Family]]:
+    """A model's config, and the family that converts it."""
+    config = Config(source.config())
+    family = family_of(config.architecture())
+    _refuse_quantized(config)
+    return config, family
 
 
 def _refuse_quantized(config: Config) -> None:

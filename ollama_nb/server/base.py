@@ -119,7 +119,8 @@ class ApiHandler(_Door):
 
     async def serve(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a handler's work; a client that goes away cancels it, an error becomes the reply."""
-        self._work = asyncio.current_task()
+        self._work = task = asyncio.current_task()
+        self.runtime.answering.add(task)
         try:
             await work()
         except OllamaError as error:
@@ -131,6 +132,7 @@ class ApiHandler(_Door):
             log.info("%s %s: the client went away", self.request.method, self.request.path)
         finally:
             self._work = None
+            self.runtime.answering.discard(task)
 
     def on_connection_close(self) -> None:
         """The client is gone: nobody waits for the rest."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from ollama_nb.server.base import ApiHandler
 from ollama_nb.service import create, embed, generate, models, transfers
 from ollama_nb.wire.models import CopyRequest, CreateRequest, DeleteRequest, PullRequest, PushRequest, ShowRequest
 from ollama_nb.wire.native import ChatRequest, EmbeddingRequest, EmbedRequest, GenerateRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from ollama_nb.wire.models import Progress
 
 __all__ = [
     "ChatHandler",
@@ -158,7 +164,20 @@ class EmbeddingsHandler(ApiHandler):
         self.reply(await embed.legacy_embedding(self.runtime, await self.body(EmbeddingRequest)))
 
 
-class CreateHandler(ApiHandler):
+class _StepsHandler(ApiHandler):
+    """What long work has in common: its steps as they come, or the last of them alone."""
+
+    async def _tell(self, steps: AsyncGenerator[Progress], *, stream: bool, tell_status: bool = False) -> None:
+        if stream:
+            await self.stream(steps, tell_status=tell_status)
+            return
+        async with contextlib.aclosing(steps):
+            async for step in steps:
+                last = step
+        self.reply(last)
+
+
+class CreateHandler(_StepsHandler):
     """``/api/create``."""
 
     async def post(self) -> None:
@@ -167,32 +186,28 @@ class CreateHandler(ApiHandler):
 
     async def _create(self) -> None:
         request = await self.body(CreateRequest)
-        steps = create.create(self.runtime, request)
-        if request.stream:
-            await self.stream(steps, tell_status=True)
-            return
-        async with contextlib.aclosing(steps):
-            last = [step async for step in steps][-1]
-        self.reply(last)
+        await self._tell(create.create(self.runtime, request), stream=request.stream, tell_status=True)
 
 
-class PullHandler(ApiHandler):
+class PullHandler(_StepsHandler):
     """``/api/pull``."""
 
     async def post(self) -> None:
-        """Fetch a model, in a later version."""
+        """Fetch a model; the steps as a stream, or the last one."""
         await self.serve(self._pull)
 
     async def _pull(self) -> None:
-        await transfers.pull(await self.body(PullRequest))
+        request = await self.body(PullRequest)
+        await self._tell(transfers.pull(self.runtime, request), stream=request.stream)
 
 
-class PushHandler(ApiHandler):
+class PushHandler(_StepsHandler):
     """``/api/push``."""
 
     async def post(self) -> None:
-        """Publish a model, in a later version."""
+        """Publish a model; the steps as a stream, or the last one."""
         await self.serve(self._push)
 
     async def _push(self) -> None:
-        await transfers.push(await self.body(PushRequest))
+        request = await self.body(PushRequest)
+        await self._tell(transfers.push(self.runtime, request), stream=request.stream)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ollama_nb.client.discovery import announce, withdraw
 from ollama_nb.server.listener import Listener, open_listener
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 ADDRESS_VARIABLE = "OLLAMA_NB_ADDRESS"
 HOST_VARIABLE = "OLLAMA_HOST"
 """Set in our own environment, from which kernels inherit them; the second one is what other clients look at."""
+
+_LAST_WORDS: Final = 2.0
+"""Seconds in which clients are told why their answers end."""
 
 
 class ServerProcess:
@@ -64,6 +68,8 @@ class ServerProcess:
             if listener is not None:
                 listener.server.stop()
             await self.runtime.close()
+            if answering := list(filter(None, self.runtime.answering)):
+                await asyncio.wait(answering, timeout=_LAST_WORDS)
             if listener is not None:
                 await listener.close()
 

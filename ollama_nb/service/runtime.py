@@ -1,4 +1,4 @@
-"""What one server process owns: its settings, its store, its scheduler. Made once, passed to every use case."""
+"""What one server process owns: settings, store, scheduler, transfers. Made once, passed to every use case."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ollama_nb import __version__
 from ollama_nb.runner.devices import available_memory
 from ollama_nb.runner.scheduler import Limits, Scheduler
+from ollama_nb.service.transfers import Transfers
 from ollama_nb.store.models import ModelStore
 
 if TYPE_CHECKING:
@@ -20,12 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class Runtime:
-    """One store and one scheduler, however many doors lead to them."""
+    """One of each, however many doors lead to them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.version = __version__
         self.store = ModelStore(settings.models, noprune=settings.noprune)
+        self.transfers = Transfers(settings, self.store.blobs)
+        self.answering: set[asyncio.Task[object] | None] = set()
+        """Who is being answered; at the end each is told why there is no more."""
         self.scheduler = Scheduler(
             Limits(
                 num_parallel=settings.num_parallel,
@@ -45,6 +49,7 @@ class Runtime:
         log.info("models in %s", self.settings.models)
 
     async def close(self) -> None:
-        """End every model's process."""
+        """End every model's process and every transfer."""
+        await self.transfers.close()
         await self.scheduler.close()
         self.store.close()

@@ -1,8 +1,8 @@
 """Blobs: files named by the SHA-256 of their content, in ``<models>/blobs/sha256-<64 hex>``.
 
 A blob never changes, so it is hashed while it is written and appears under its name only when the hash is known.
-Partial downloads lie here too and are left to the code that resumes them. What refers to a blob is written in
-the manifests; who may remove one is decided in ``store/models.py``.
+Partial downloads lie here too and are left to the code that resumes them, for as long as somebody may come back for
+them. What refers to a blob is written in the manifests; who may remove one is decided in ``store/models.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Self
 
-from ollama_nb.store.files import create_temporary, is_settled, sync_directory
+from ollama_nb.store.files import GRACE_NS, create_temporary, is_settled, sync_directory
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError
 from ollama_nb.wire.names import parse_digest
 
@@ -31,6 +31,9 @@ __all__ = ["MAX_TEXT_BLOB", "BlobStore", "BlobWriter", "FileKind", "file_kind"]
 
 MAX_TEXT_BLOB: Final = 16 * 1024 * 1024
 """Templates, parameters and licences are read into memory; one past 16 MiB is no such thing."""
+
+_PARTIAL_GRACE_NS: Final = 7 * 24 * GRACE_NS
+"""Who has broken off a pull comes back for the rest of it within a week."""
 
 _HASH_NAME = re.compile(r"sha256-[0-9a-f]{64}")
 _OLD_NAME = re.compile(r"sha256:[0-9a-fA-F]{64}")
@@ -49,7 +52,7 @@ class FileKind(Enum):
 
 
 def file_kind(name: str) -> FileKind:
-    """What the file ``name`` in the blobs folder is; only blobs and temporary files are ever swept away."""
+    """What the file ``name`` in the blobs folder is; those of unknown kind are never touched."""
     if _HASH_NAME.fullmatch(name):
         return FileKind.BLOB
     if _PARTIAL.fullmatch(name):
@@ -75,10 +78,10 @@ class BlobStore:
         """Whether the blob is here."""
         return self.path(digest).is_file()
 
-    def refresh(self, digest: str) -> bool:
+    def refresh(self, digest: str, *, keep: bool = False) -> bool:
         """Whether the blob is here; if so it counts as new, and pruning leaves it alone for its hour of grace.
 
-        For callers that mean to refer to the blob soon.
+        For callers that mean to refer to the blob soon. ``keep``: the hour holds even when this process is gone.
         """
         path = self.path(digest)
         try:
@@ -90,7 +93,7 @@ class BlobStore:
                 raise
             # Another user's blob in a shared store. Its age stays; writing the manifest checks that it is there.
             return path.is_file()
-        self._note(path.name)
+        self._note(path.name, keep=keep)
         return True
 
     def size(self, digest: str) -> int:
@@ -134,10 +137,17 @@ class BlobStore:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             os.fsync(file.fileno())
         existed = self.refresh(digest)
-        self._note(self.path(digest).name)
+        self.place(path, digest)
+        return digest, existed
+
+    def place(self, path: Path, digest: str, *, keep: bool = False) -> None:
+        """Gives a complete file in the blobs folder, on the disk and of this digest, its name; raises ``OSError``.
+
+        ``keep`` is as for ``refresh``.
+        """
+        self._note(self.path(digest).name, keep=keep)
         path.replace(self.path(digest))
         sync_directory(self.directory)
-        return digest, existed
 
     def put(self, data: bytes) -> tuple[str, int, bool]:
         """Stores ``data``: its digest, its size in bytes, and whether it was here before."""
@@ -176,27 +186,27 @@ class BlobStore:
     ) -> list[str]:
         """Removes blobs that are not ``referenced`` and temporary files; the names of what went.
 
-        Files changed within the last hour stay, unless their names are among the ``abandoned`` ones; those that are
-        ``claimed``, partial downloads and files of unknown kind stay whatever their age.
+        Files changed within the last hour stay, unless their names are among the ``abandoned`` ones, and partial
+        downloads that went on within the last week; those that are ``claimed`` or of unknown kind stay whatever
+        their age.
         """
         removed = []
         for path in self._files():
             kind = file_kind(path.name)
-            unneeded = kind is FileKind.TEMPORARY or (
-                kind is FileKind.BLOB and parse_digest(path.name) not in referenced
-            )
-            if not unneeded or path.name in claimed:
+            needed = kind is FileKind.BLOB and parse_digest(path.name) in referenced
+            if needed or kind is FileKind.FOREIGN or path.name in claimed:
                 continue
+            grace = _PARTIAL_GRACE_NS if kind is FileKind.PARTIAL else GRACE_NS
             # A file that another process removes meanwhile is gone, which is all that was wanted.
             with contextlib.suppress(FileNotFoundError):
-                if path.name in abandoned or is_settled(path.lstat().st_mtime_ns):
+                if path.name in abandoned or is_settled(path.lstat().st_mtime_ns, grace):
                     path.unlink()
                     removed.append(path.name)
         return removed
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str, *, keep: bool = False) -> None:
         if self._session is not None:
-            self._session.note(name)
+            self._session.note(name, keep=keep)
 
     def _files(self) -> list[Path]:
         if not self.directory.is_dir():

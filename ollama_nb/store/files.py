@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
 from filelock import FileLock, Timeout
@@ -38,6 +39,7 @@ GRACE_NS: Final = 3600 * 1_000_000_000
 
 _REFUSALS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 """What a disk says to a change that it does not take; any other error is ours."""
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _LOCK_NAME: Final = ".ollama_nb.lock"
 _LOCK_TIMEOUT: Final = 60.0
@@ -89,7 +91,9 @@ def disk_refusals() -> Iterator[None]:
 
 def _refusal(error: OSError) -> OllamaError:
     return OllamaError(
-        f"the model store cannot be written: {error.strerror}", hint="Is the disk full, or its folder another user's?"
+        f"the model store cannot be written: {error.strerror}",
+        status=HTTPStatus.INSUFFICIENT_STORAGE if error.errno in _NO_ROOM else None,
+        hint="Is the disk full, or its folder another user's?",
     )
 
 
@@ -142,6 +146,6 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def is_settled(modified_ns: int) -> bool:
-    """Whether a file last changed at ``modified_ns`` (ns since the epoch) is past the hour of grace."""
-    return time.time_ns() - modified_ns > GRACE_NS
+def is_settled(modified_ns: int, grace_ns: int = GRACE_NS) -> bool:
+    """Whether a file last changed at ``modified_ns`` (ns since the epoch) is past its time of grace."""
+    return time.time_ns() - modified_ns > grace_ns

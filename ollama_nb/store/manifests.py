@@ -161,8 +161,11 @@ _config_decoder = msgspec.json.Decoder(ModelConfig)
 _REQUIRED_CONFIG: Final = ModelConfig.__struct_fields__.index("rootfs") + 1
 
 
-def decode_manifest(data: bytes) -> Manifest:
-    """The manifest in ``data``; raises ``CorruptManifestError``, ``BadRequestError`` for digests that are none."""
+def decode_manifest(data: bytes, *, strict: bool = False) -> Manifest:
+    """The manifest in ``data``; raises ``CorruptManifestError``, ``BadRequestError`` for digests that are none.
+
+    ``strict`` takes digests in their canonical form only, which is what registries have to write.
+    """
     if len(data) > MAX_MANIFEST:
         raise CorruptManifestError(f"manifest is larger than {MAX_MANIFEST} bytes")
     try:
@@ -172,8 +175,8 @@ def decode_manifest(data: bytes) -> Manifest:
     return Manifest(
         schema_version=wire.schema_version,
         media_type=wire.media_type,
-        config=_checked(wire.config),
-        layers=tuple(_checked(layer) for layer in wire.layers or ()),
+        config=_checked(wire.config, strict=strict),
+        layers=tuple(_checked(layer, strict=strict) for layer in wire.layers or ()),
     )
 
 
@@ -212,13 +215,12 @@ class ManifestStore:
     def read(self, name: Name) -> StoredManifest:
         """The manifest of ``name``; raises ``NotFoundError``, ``CorruptManifestError``."""
         data, modified_ns = self._read_file(name)
-        try:
-            manifest = decode_manifest(data)
-        except (CorruptManifestError, BadRequestError) as error:
-            raise CorruptManifestError(
-                f"model '{name.short}': {error.message}", hint="Delete the model, or pull or create it again."
-            ) from error
-        return StoredManifest(manifest, hashlib.sha256(data).hexdigest(), modified_ns)
+        return StoredManifest(_decoded(name, data), hashlib.sha256(data).hexdigest(), modified_ns)
+
+    def read_whole(self, name: Name) -> tuple[bytes, Manifest]:
+        """The manifest of ``name`` as its bytes, and decoded; raises as ``read`` does."""
+        data, _ = self._read_file(name)
+        return data, _decoded(name, data)
 
     def exists(self, name: Name) -> bool:
         """Whether a manifest of exactly this spelling is here."""
@@ -357,10 +359,23 @@ class ManifestStore:
             folder = folder.parent
 
 
-def _checked(layer: Layer) -> Layer:
+def _checked(layer: Layer, *, strict: bool) -> Layer:
+    digest = parse_digest(layer.digest)
+    if strict and digest != layer.digest:
+        raise BadRequestError("invalid digest format", hint=f"{layer.digest} should read {digest}.")
     if layer.size < 0:
-        raise CorruptManifestError(f"layer {layer.digest} has a negative size")
-    return msgspec.structs.replace(layer, digest=parse_digest(layer.digest))
+        raise CorruptManifestError(f"layer {digest} has a negative size")
+    return msgspec.structs.replace(layer, digest=digest)
+
+
+def _decoded(name: Name, data: bytes) -> Manifest:
+    """The manifest in a file's bytes; raises ``CorruptManifestError`` that tells which model is meant."""
+    try:
+        return decode_manifest(data)
+    except (CorruptManifestError, BadRequestError) as error:
+        raise CorruptManifestError(
+            f"model '{name.short}': {error.message}", hint="Delete the model, or pull or create it again."
+        ) from error
 
 
 def _not_found(name: Name, message: str | None = None) -> NotFoundError:

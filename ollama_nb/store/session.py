@@ -1,9 +1,10 @@
 """What a process has put among the blobs, written down beside them, so that the next one can clear up after a kill.
 
 Blobs that no model needs yet are kept for an hour, since another process may be about to refer to them. Of a process
-that is dead nothing of the kind is to be waited for. Each one therefore lists its files in ``<models>/
-.ollama_nb-sessions/<random>.names``, under a lock that the system takes away with the process. Whether a file may
-go is decided in ``store/blobs.py``; Ollama does not look into that folder.
+that is dead nothing of the kind is to be waited for, but for what it had fetched, with which the next pull goes on.
+Each one therefore lists its files in ``<models>/.ollama_nb-sessions/<random>.names``, fetched ones with ``kept`` behind
+the name, under a lock that the system takes away with the process. Whether a file may go is decided in
+``store/blobs.py``; Ollama does not look into that folder.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = ["Session"]
 _FOLDER: Final = ".ollama_nb-sessions"
 _LOCK: Final = ".lock"
 _NAMES: Final = ".names"
+_KEPT: Final = " kept"
 _SHARED: Final = 0o775
 """A group may share a store; the umask says whether it does."""
 
@@ -44,15 +46,18 @@ class Session:
         self._lock: FileLock | None = None
         self._names: set[str] = set()
 
-    def note(self, name: str) -> None:
-        """Tell that the file ``name`` is about to be put among the blobs, or referred to; raises ``OSError``."""
+    def note(self, name: str, *, keep: bool = False) -> None:
+        """Tell that the file ``name`` is about to be put among the blobs, or referred to; raises ``OSError``.
+
+        ``keep``: should this process die, somebody may still come back for it.
+        """
         if self._lock is None:
             self._begin()
         with self._thread:
             if name in self._names:
                 return
             with (self._folder / f"{self._id}{_NAMES}").open("a", encoding="utf-8") as file:
-                file.write(f"{name}\n")
+                file.write(f"{name}{_KEPT}\n" if keep else f"{name}\n")
             self._names.add(name)
 
     def __contains__(self, name: str) -> bool:
@@ -61,11 +66,11 @@ class Session:
     def sort_out(self) -> tuple[frozenset[str], frozenset[str]]:
         """The names that only dead processes have listed, whose lists are removed, and those of other living ones.
 
-        Call under the store's lock.
+        Those that were to be kept are not among the former. Call under the store's lock.
         """
         living, dead = set[str](), set[str]()
         for names, lock, is_dead in self._others():
-            (dead if is_dead else living).update(_read(names))
+            (dead if is_dead else living).update(_read(names, kept=not is_dead))
             if is_dead:
                 names.unlink(missing_ok=True)
                 lock.unlink(missing_ok=True)
@@ -73,7 +78,8 @@ class Session:
 
     def claimed(self) -> frozenset[str]:
         """The names that other living processes have listed. Call under the store's lock."""
-        return frozenset(name for names, _, is_dead in self._others() if not is_dead for name in _read(names))
+        alive = [names for names, _, is_dead in self._others() if not is_dead]
+        return frozenset(name for names in alive for name in _read(names, kept=True))
 
     def close(self) -> None:
         """Give the list up; whoever opens the store next clears up what no model needs by then."""
@@ -117,8 +123,10 @@ def _lock(path: Path) -> FileLock:
     return FileLock(path, timeout=0, thread_local=False, mode=_SHARED & 0o666)
 
 
-def _read(path: Path) -> list[str]:
+def _read(path: Path, *, kept: bool) -> list[str]:
+    """The names in a list, with or without those that are to be kept."""
     try:
-        return path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
+    return [line.removesuffix(_KEPT) for line in lines if kept or not line.endswith(_KEPT)]

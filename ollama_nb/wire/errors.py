@@ -17,6 +17,7 @@ __all__ = [
     "NotFoundError",
     "NotImplementedYetError",
     "OllamaError",
+    "RegistryError",
     "RunnerError",
     "ServerUnreachableError",
     "TooLargeError",
@@ -83,6 +84,12 @@ class BusyError(OllamaError):
 
 class RunnerError(OllamaError):
     """The model's process failed to load or died: 500, with its last words."""
+
+
+class RegistryError(OllamaError):
+    """A registry refused, or answered what is none of its answers: 502."""
+
+    status = HTTPStatus.BAD_GATEWAY
 
 
 class NotImplementedYetError(OllamaError):

@@ -71,7 +71,7 @@ class PushRequest(msgspec.Struct, kw_only=True):
 
 
 class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One line of a create; sizes in bytes."""
+    """One line of a create, a pull or a push; sizes in bytes."""
 
     status: str
     digest: str = ""

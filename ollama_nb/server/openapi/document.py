@@ -41,7 +41,8 @@ _ERRORS: Final = {
     HTTPStatus.UNAUTHORIZED: "This server has keys, and the request has none of them.",
     HTTPStatus.NOT_FOUND: "There is no such thing here.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is past the limit for JSON.",
-    HTTPStatus.NOT_IMPLEMENTED: "This version does not have that.",
+    HTTPStatus.BAD_GATEWAY: "The registry refused, cannot be reached, or answered what is none of its answers.",
+    HTTPStatus.INSUFFICIENT_STORAGE: "The disk has no room for the model.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The server is to blame, or the model's process.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Too many requests wait already, or the server is shutting down.",
 }

@@ -80,7 +80,8 @@ class Operation:
 
 _WRONG: Final = HTTPStatus.BAD_REQUEST
 _MISSING: Final = HTTPStatus.NOT_FOUND
-_NOT_YET: Final = HTTPStatus.NOT_IMPLEMENTED
+_REGISTRY: Final = HTTPStatus.BAD_GATEWAY
+_FULL: Final = HTTPStatus.INSUFFICIENT_STORAGE
 _BUSY: Final = HTTPStatus.SERVICE_UNAVAILABLE
 
 _PROGRESS: Final = (
@@ -189,16 +190,16 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         verb="post",
         summary="Fetch a model",
         takes=models.PullRequest,
-        gives=(),
-        refuses=(_WRONG, _NOT_YET),
+        gives=_PROGRESS,
+        refuses=(_WRONG, _MISSING, _REGISTRY, _FULL),
     ),
     Operation(
         path="/api/push",
         verb="post",
         summary="Publish a model",
         takes=models.PushRequest,
-        gives=(),
-        refuses=(_WRONG, _NOT_YET),
+        gives=_PROGRESS,
+        refuses=(_WRONG, _MISSING, _REGISTRY),
     ),
     Operation(
         path="/v1/chat/completions",

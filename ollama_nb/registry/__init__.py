@@ -1,0 +1,1 @@
+"""Registries: where models are pulled from and pushed to."""
