@@ -2,7 +2,7 @@
 
 A command asks the server and returns a value: a table, a text or nothing. Steps of long work go to a sink. How
 either is shown is left to the one who runs the tree: ``main`` in a terminal, ``notebook.magics`` in a notebook. What a
-command works with is in ``session``, making models in ``create``.
+command works with is in ``session``, making models in ``create``, fetching and sending them in ``transfers``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import click
 from ollama_nb import __version__
 from ollama_nb.cli.create import create
 from ollama_nb.cli.text import Column, Table, card_text, human_size, processor, relative_time, until
+from ollama_nb.cli.transfers import pull, push
 from ollama_nb.wire.errors import BadRequestError, NotFoundError, OllamaError, ServerUnreachableError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class CommandTree(click.Group):
 def command_tree(name: str, text: str, extra: Iterable[click.Command] = ()) -> CommandTree:
     """The shared commands, and ``extra`` ones that only this front has, under ``name`` with the help ``text``."""
     tree = CommandTree(name, help=text)
-    for command in (list_models, running, show, stop, copy, remove, create, version, *extra):
+    for command in (list_models, running, show, stop, copy, remove, create, pull, push, version, *extra):
         tree.add_command(command)
     return tree
 

@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 import click
 
-from ollama_nb.cli.session import parameters_option, typed_parameters
+from ollama_nb.cli.session import parameters_option, tell, typed_parameters
 from ollama_nb.client.modelfolder import expand_path
 from ollama_nb.wire.errors import NotFoundError
 from ollama_nb.wire.modelfile import Modelfile
 
 if TYPE_CHECKING:
-    from ollama_nb.cli.session import Session, Sink
-    from ollama_nb.client.models import Progress
+    from ollama_nb.cli.session import Session
     from ollama_nb.client.protocol import CreateFields
     from ollama_nb.client.recipe import ModelfileSource
 
 __all__ = ["CreateOptions", "create", "named_modelfile", "run_create"]
 
 _DEFAULT: Final = "Modelfile"
-_WARNING: Final = "warning: "
 
 
 class CreateOptions(TypedDict):
@@ -63,7 +61,7 @@ def run_create(session: Session, model: str, modelfile: ModelfileSource, **optio
     }
     with session.connect() as client, client.create(model, modelfile, **fields) as steps:
         for step in steps:
-            _tell(step, session.sink)
+            tell(step, session.sink)
 
 
 def named_modelfile(file: str | None, source: str | None) -> ModelfileSource:
@@ -78,13 +76,3 @@ def named_modelfile(file: str | None, source: str | None) -> ModelfileSource:
     if file is not None:
         raise NotFoundError("specified Modelfile wasn't found", hint=f"There is no file {path}.")
     return Modelfile(".")
-
-
-def _tell(step: Progress, sink: Sink) -> None:
-    """One step of the client's, where the user sees it."""
-    if step.status.startswith(_WARNING):
-        sink.warn(step.status)
-    elif step.total:
-        sink.progress(step.status, step.completed, step.total)
-    else:
-        sink.status(step.status)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
+from rich.text import Text
 
 from ollama_nb.cli.commands import command_tree, version
 from ollama_nb.cli.keys import key_command
+from ollama_nb.cli.progress import WINDOW, left_text, rate_text
 from ollama_nb.cli.serve import serve_command
-from ollama_nb.cli.session import Session
+from ollama_nb.cli.session import Interrupted, Session
 from ollama_nb.cli.text import Table
 from ollama_nb.client.http import Client
 from ollama_nb.wire.errors import OllamaError
@@ -42,26 +44,20 @@ class TerminalSink:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        columns = (
-            # Whatever is narrow, the bar is seen: of a label that is a digest, its beginning is enough.
-            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
-            BarColumn(_BAR),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-        )
-        watched = self._console.is_terminal
-        self._bars = Progress(*columns, console=self._console, disable=not watched, expand=True)
+        self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._told: set[str] = set()
         self._last = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._bars.stop()
+        self._leave_bars()
 
     def line(self, text: str) -> None:
         """To stdout: what a script may read."""
+        self._leave_bars()
         click.echo(text)
 
     def warn(self, text: str) -> None:
@@ -69,20 +65,60 @@ class TerminalSink:
         click.echo(text, err=True)
 
     def status(self, text: str) -> None:
-        """A line, unless it only repeats the one before."""
+        """A line, unless it only repeats the one before; below the bars if they are full, else above them."""
+        if self._bars is not None and self._bars.finished:
+            self._leave_bars()
         if text != self._last:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._last = text
 
     def progress(self, label: str, completed: int, total: int) -> None:
-        """A bar with bytes and rate, one for each label; where nobody watches, the label as a step."""
+        """A bar with bytes, rate and time left, one for each label; where nobody watches, each label as one step."""
         if not self._console.is_terminal:
-            self.status(label)
+            if label not in self._told:
+                self._told.add(label)
+                self.status(label)
             return
-        if label not in self._tasks:
+        if self._bars is None:
+            self._bars = _bars(self._console)
             self._bars.start()
-            self._tasks[label] = self._bars.add_task(label, total=total)
+        if label not in self._tasks:
+            # What is there from the beginning is no part of the rate.
+            self._tasks[label] = self._bars.add_task(label, total=total, completed=completed)
         self._bars.update(self._tasks[label], completed=completed, total=total)
+
+    def done(self, text: str) -> None:
+        """One more line."""
+        self._leave_bars()
+        self.status(text)
+
+    def _leave_bars(self) -> None:
+        """The bars stay as they are; what is told next stands below them."""
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars, self._tasks = None, {}
+
+
+def _bars(console: Console) -> Progress:
+    columns = (
+        # Whatever is narrow, the bar is seen: of a label that is a digest, its beginning is enough.
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+        BarColumn(_BAR),
+        DownloadColumn(),
+        _PaceColumn(table_column=Column(no_wrap=True)),
+    )
+    return Progress(*columns, console=console, expand=True, speed_estimate_period=WINDOW)
+
+
+class _PaceColumn(ProgressColumn):
+    """Rate and time left, while there is something to tell."""
+
+    def render(self, task: Task) -> Text:
+        """Both as text; a blank for what is complete, or has only begun."""
+        if task.finished or not task.speed:
+            return Text(" ")  # rich has no columns without width
+        left = "" if task.time_remaining is None else f" {left_text(task.time_remaining)}"
+        return Text(f"{rate_text(task.speed)}{left}", justify="right")
 
 
 def main() -> NoReturn:
@@ -105,7 +141,9 @@ def run(args: Sequence[str], connect: Callable[[], Client] = Client) -> int:
         return _fail(exc.format_message(), f"See `{where} --help`.")
     except click.ClickException as exc:
         return _fail(exc.format_message(), None)
-    except click.Abort:
+    except click.Abort as exc:
+        if isinstance(exc.__cause__, Interrupted):
+            click.echo(f"Interrupted: {exc.__cause__}", err=True)
         return _INTERRUPTED
     if isinstance(value, Table):
         click.echo(value.text())

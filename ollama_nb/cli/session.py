@@ -1,4 +1,4 @@
-"""What every command works with: how to reach a server, where to tell its progress, and options that several share.
+"""What every command works with: how to reach a server, where to tell its progress, and what several share.
 
 Who makes a session decides how things look: ``main`` for a terminal, ``notebook.magics`` for a cell.
 """
@@ -6,7 +6,7 @@ Who makes a session decides how things look: ``main`` for a terminal, ``notebook
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ollama_nb.client import Client
+    from ollama_nb.client.models import Progress
 
-__all__ = ["Session", "Sink", "parameters_option", "typed_parameters"]
+__all__ = ["Interrupted", "Session", "Sink", "parameters_option", "tell", "typed_parameters"]
+
+_WARNING: Final = "warning: "
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user has stopped a command; the text says what that means, where there is something to say."""
 
 
 class Sink(Protocol):
@@ -33,7 +40,10 @@ class Sink(Protocol):
         """A step has begun."""
 
     def progress(self, label: str, completed: int, total: int) -> None:
-        """How far a transfer is, in bytes."""
+        """How far a transfer is, in bytes; several may be told in turn, each under its own label."""
+
+    def done(self, text: str) -> None:
+        """The work has ended well; the text sums it up, and may take the place of its steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +66,13 @@ def typed_parameters(assignments: Iterable[str], sink: Sink) -> dict[str, Value]
     for warning in warnings:
         sink.warn(warning)
     return values
+
+
+def tell(step: Progress, sink: Sink) -> None:
+    """One step of long work, where the user sees it."""
+    if step.status.startswith(_WARNING):
+        sink.warn(step.status)
+    elif step.total:
+        sink.progress(step.status, step.completed, step.total)
+    else:
+        sink.status(step.status)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ollama_nb.client.discovery import Server
     from ollama_nb.client.files import OnProgress
-    from ollama_nb.client.models import ModelCard, ModelSummary, RunningModel
+    from ollama_nb.client.models import ModelCard, ModelSummary, Progress, RunningModel
     from ollama_nb.client.protocol import Call, ChatFields, CreateFields, EmbedFields, GenerateFields, StreamCall
     from ollama_nb.client.recipe import ModelfileSource
     from ollama_nb.client.results import ChatResult, Chunk, GenerateResult, Message
@@ -118,6 +118,18 @@ class Client:
         names are sent), or on the model ``from_`` or the blobs ``files``. Other fields go before the Modelfile's.
         """
         return Creation(Recipe.of(model, modelfile, fields), self, self._open)
+
+    def pull(self, model: str, *, insecure: bool = False) -> Stream[Progress, Progress]:
+        """Have the server fetch a model from its registry; iterate for its steps, or wait for ``result()``.
+
+        Steps with a ``total`` are about the blob ``digest``; those of several blobs come mixed. Leaving early tells
+        the server to stop; the next pull goes on where this one was. ``insecure`` allows a registry without TLS.
+        """
+        return self._open(protocol.pull_call(model, insecure=insecure))
+
+    def push(self, model: str, *, insecure: bool = False) -> Stream[Progress, Progress]:
+        """Have the server send a model to the registry that its name says; steps and leaving as with ``pull``."""
+        return self._open(protocol.push_call(model, insecure=insecure))
 
     @overload
     def chat(
@@ -263,6 +275,14 @@ class AsyncClient:
     ) -> AsyncCreation:
         """Create a model as ``Client.create`` does; iterate for its steps, or wait for ``result()``."""
         return await AsyncCreation.begin((model, modelfile, fields), self, self._open)
+
+    async def pull(self, model: str, *, insecure: bool = False) -> AsyncStream[Progress, Progress]:
+        """Have the server fetch a model as ``Client.pull`` does; iterate for its steps, or wait for ``result()``."""
+        return await self._open(protocol.pull_call(model, insecure=insecure))
+
+    async def push(self, model: str, *, insecure: bool = False) -> AsyncStream[Progress, Progress]:
+        """Have the server send a model as ``Client.push`` does; steps and leaving as with ``pull``."""
+        return await self._open(protocol.push_call(model, insecure=insecure))
 
     @overload
     async def chat(

@@ -1,4 +1,4 @@
-"""Replies that come whole: those of ``/api/tags``, ``/api/ps``, ``/api/show``, and create's steps.
+"""Replies that come whole: those of ``/api/tags``, ``/api/ps``, ``/api/show``, and the steps of long work.
 
 ``wire.native`` says what our server sends; these say what a client understands from any Ollama, older or newer: a
 field that is absent gets its empty value, one that is not known is ignored, times are datetimes. How they look on a
@@ -71,7 +71,10 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a long operation. ``total`` and ``completed`` in bytes, 0 where the step has none."""
+    """One step of a long operation: of create, pull, push.
+
+    ``total`` and ``completed`` in bytes, 0 where the step has none; steps with the same ``status`` are one transfer.
+    """
 
     status: str = ""
     digest: str = ""

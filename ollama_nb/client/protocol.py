@@ -37,6 +37,8 @@ __all__ = [
     "keep_alive_call",
     "list_call",
     "ps_call",
+    "pull_call",
+    "push_call",
     "show_call",
     "version_call",
 ]
@@ -200,6 +202,16 @@ def create_call(model: str, fields: CreateFields) -> StreamCall[Progress, Progre
     """``POST /api/create``; the stream ends with the status ``success``."""
     named: dict[str, Any] = {name.rstrip("_"): value for name, value in fields.items()}
     return StreamCall("/api/create", present(model=model, stream=True, **named), StepsFold)
+
+
+def pull_call(model: str, *, insecure: bool = False) -> StreamCall[Progress, Progress]:
+    """``POST /api/pull``; the stream ends with the status ``success``."""
+    return StreamCall("/api/pull", present(model=model, stream=True, insecure=insecure or None), StepsFold)
+
+
+def push_call(model: str, *, insecure: bool = False) -> StreamCall[Progress, Progress]:
+    """``POST /api/push``; the stream ends with the status ``success``."""
+    return StreamCall("/api/push", present(model=model, stream=True, insecure=insecure or None), StepsFold)
 
 
 def _nothing(_body: bytes) -> None:

@@ -1,7 +1,7 @@
-"""What a reader sees while an answer is written: Markdown that grows in place, or plain text in a terminal.
+"""What a reader sees while an answer is written or a command works: what grows in place, or text in a terminal.
 
 Everything that grows is shown through a display handle, at most ten times a second, and at the end once more, so
-that the saved notebook has the whole of it. What to show is left to ``magics``.
+that the saved notebook has the whole of it. What to show is left to ``magics``, how steps look to ``progress``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from IPython.display import DisplayHandle
+
+from ollama_nb.notebook.progress import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,8 +117,18 @@ class NotebookSink:
     """A command's steps in a cell: the kept lines are printed, the steps grow in one display."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._growing = _Growing(clock)
-        self._steps: dict[str, str] = {}
+        self._board = Board()
+        self._told = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._told:  # what was not shown for want of time, as it stays
+            self._board.halt()
+            self._growing.show(self._board.bundle, now=True)
 
     def line(self, text: str) -> None:
         """Print it."""
@@ -128,23 +140,34 @@ class NotebookSink:
 
     def status(self, text: str) -> None:
         """Another step, below those before."""
-        self._steps[text] = text
-        self._show(now=True)
+        self._told = True
+        self._board.status(text)
+        self._growing.show(self._board.bundle, now=True)
 
     def progress(self, label: str, completed: int, total: int) -> None:
-        """How far a step is, in percent."""
-        self._steps[label] = f"{label}: {100 * completed // total if total else 100}%"
-        self._show(now=completed >= total)
+        """A bar, one for each label, with bytes, rate and time left."""
+        self._told = True
+        self._board.progress(label, completed, total, self._clock())
+        self._growing.show(self._board.bundle, now=False)
 
-    def _show(self, *, now: bool) -> None:
-        self._growing.show(lambda: {"text/plain": "\n".join(self._steps.values())}, now=now)
+    def done(self, text: str) -> None:
+        """The text is all that stays."""
+        self._told = False
+        self._growing.show(lambda: {"text/plain": text}, now=True)
 
 
 class TextSink:
     """A command's steps in a terminal, a line each."""
 
     def __init__(self) -> None:
+        self._told: set[str] = set()
         self._last = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Lines are never unfinished."""
 
     def line(self, text: str) -> None:
         """Print it."""
@@ -163,7 +186,13 @@ class TextSink:
     def progress(self, label: str, completed: int, total: int) -> None:
         """The step's name, once."""
         del completed, total  # a line cannot grow
-        self.status(label)
+        if label not in self._told:
+            self._told.add(label)
+            self.status(label)
+
+    def done(self, text: str) -> None:
+        """One more line."""
+        self.line(text)
 
 
 class PlainText(str):

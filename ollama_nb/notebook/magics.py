@@ -100,8 +100,8 @@ class OllamaMagics(Magics):  # type: ignore[misc]
             raise MagicError(f"{exc} in: {line}") from None
         except CellInterrupted:
             raise
-        except KeyboardInterrupt:
-            raise CellInterrupted("the server has been told to stop.") from None
+        except KeyboardInterrupt as exc:
+            raise CellInterrupted(str(exc) or "the server has been told to stop.") from None
 
     def _run(self, args: list[str], cell: str | None) -> object:
         if cell is not None and (not args or args[0] not in _WITH_CELL):
@@ -110,16 +110,17 @@ class OllamaMagics(Magics):  # type: ignore[misc]
             )
         tree = command_tree(NAME, _HELP, extra=(chat, create, embed, timings))
         rich = getattr(self.shell, "kernel", None) is not None
+        sink = NotebookSink() if rich else TextSink()
         session = CellSession(
             connect=self._connect,
-            sink=NotebookSink() if rich else TextSink(),
+            sink=sink,
             cell=cell,
             model=self.model,
             view=LiveMarkdown if rich else TextStream,
             store=lambda name, value: self.shell.push({name: value}),
         )
         try:
-            with tree.make_context(NAME, args or ["--help"], obj=session) as ctx:
+            with sink, tree.make_context(NAME, args or ["--help"], obj=session) as ctx:
                 value = tree.invoke(ctx)
         except click.exceptions.Exit:  # --help has said all
             return None
