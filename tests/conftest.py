@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 from f16_files import write_f16
 from gguf_files import gguf_bytes as write_gguf
+from no_way_out import no_way_out
 from samples import SMOLLM2, SMOLLM2_SHA256, default_cache, smollm2_gguf
 from smollm2_folder import write_smollm2
 
@@ -30,9 +31,12 @@ hypothesis.settings.load_profile("repeat")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No server, store or setting of this machine is seen or touched by a test."""
+    """No server, store or setting of this machine is seen or touched by a test, and none goes beyond the machine."""
     folder = tmp_path_factory.mktemp("surroundings")
-    with pytest.MonkeyPatch.context() as patch:
+    with no_way_out() as proxies, pytest.MonkeyPatch.context() as patch:
+        for name, value in proxies.items():
+            patch.delenv(name.lower(), raising=False)
+            patch.setenv(name, value)
         for name in ("OLLAMA_HOST", "OLLAMA_NB_ADDRESS", "OLLAMA_API_KEY", "OLLAMA_DEBUG", "OLLAMA_ORIGINS"):
             patch.delenv(name, raising=False)
         patch.setenv("OLLAMA_MODELS", str(folder / "models"))

@@ -24,7 +24,10 @@ _REFUSAL = "models::test_a_refusal_has_ollamas_text_and_status"
 _SHOWN = "show::test_a_model_with_everything_shows_everything"
 _LISTED = "models::test_the_list_tells_what_ollamas_list_tells"
 _RUNNING = "making::test_what_is_loaded_is_told_with_the_time_that_it_has_left"
-_NOT_YET = "transfers::test_what_this_version_cannot_do_is_said_with_what_to_do_instead"
+_PULLED = "transfers::test_a_pull_tells_every_step_and_its_bytes"
+_TRANSFERRED = "transfers::test_without_a_stream_the_last_step_is_the_answer"
+_PLAIN = "transfers::test_plain_http_has_to_be_asked_for"
+_PUSHED = "trip::test_a_push_tells_every_layer_and_the_registry_has_them_all"
 _NOT_A_NAME = "transfers::test_a_name_that_is_none_is_refused_first"
 _TYPES = "transfers::test_fields_have_their_types"
 _CALLED = "called::test_a_required_call_comes_whatever_the_seed"
@@ -269,19 +272,31 @@ NATIVE: Final = {
     },
     "POST /api/pull": {
         "request": {
-            "model name": f"{_NOT_YET} {_NOT_A_NAME}",
-            "insecure stream": f"{_NOT_YET} {_TYPES}",
+            "model name": f"{_PULLED} {_NOT_A_NAME}",
+            "insecure": f"{_PULLED} {_PLAIN} {_TYPES}",
+            "stream": f"{_TRANSFERRED} {_TYPES}",
             "username password": "transfers::test_user_and_password_of_old_clients_mean_nothing",
         },
-        "behaviour": {"501 with what to do instead": _NOT_YET},
+        "response": {"status digest total completed": _PULLED},
+        "behaviour": {
+            "what came is not fetched again": "pulls::test_a_killed_server_fetches_only_the_rest_when_it_is_back",
+            "two pulls share one download": "pulls::test_two_clients_that_pull_the_same_share_one_download",
+            "the last one that leaves cancels": "pulls::test_the_last_one_that_leaves_ends_the_download",
+            "unused layers are removed": "trip::test_a_tag_that_has_moved_on_is_followed_and_the_old_layers_go",
+            "what a registry refuses": "transfers::test_a_registry_that_does_not_have_it_is_told_in_ollamas_words",
+        },
     },
     "POST /api/push": {
         "request": {
-            "model name": f"{_NOT_YET} {_NOT_A_NAME}",
-            "insecure stream": f"{_NOT_YET} {_TYPES}",
+            "model name": f"{_PUSHED} {_NOT_A_NAME}",
+            "insecure": f"{_PUSHED} {_PLAIN} {_TYPES}",
+            "stream": f"{_TRANSFERRED} {_TYPES}",
             "username password": "transfers::test_user_and_password_of_old_clients_mean_nothing",
         },
-        "behaviour": {"501 with what to do instead": _NOT_YET},
+        "response": {"status digest total completed": _PUSHED},
+        "behaviour": {
+            "a model that is not here": "trip::test_a_model_that_is_not_here_cannot_be_pushed",
+        },
     },
     "POST /api/embed": {
         "request": {

@@ -187,8 +187,33 @@ class Api(Base):
             self.finish(SHOW)
         elif path == "/api/create":
             await self.lines({"status": "parsing GGUF"}, {"status": "writing manifest"}, {"status": "success"})
+        elif path in ("/api/pull", "/api/push"):
+            await self.transfer("pulling" if path == "/api/pull" else "pushing", model)
         elif path == "/api/chat" or body.get("prompt"):
             await self.answer(path, model)
+
+    async def transfer(self, doing: str, model: str) -> None:
+        """Two blobs at once, the first of which was there in part."""
+
+        def blob(digit: str, completed: int, total: int) -> dict[str, Any]:
+            step = {"status": f"{doing} {digit * 12}", "digest": f"sha256:{digit * 64}", "total": total}
+            return {**step, "completed": completed} if completed else step  # Go leaves zeros out
+
+        await self.lines({"status": f"{doing} manifest"}, blob("a", 40_000_000, 90_000_000), blob("b", 0, 8_000_000))
+        if model == "denied/m":
+            await self.lines({"error": "unauthorized: access denied", "status": 403, "hint": "Add your key there."})
+        elif model == "fails":
+            await self.lines({"error": "max retries exceeded: no route to host", "hint": "Try again later."})
+        elif model == "breaks":
+            self.detach().close()
+        elif model == "endless":
+            while not self.gone:
+                await self.lines(blob("b", 1_000_000, 8_000_000))
+                await asyncio.sleep(0.01)
+            self.standin.left.set()
+        else:
+            await self.lines(blob("b", 8_000_000, 8_000_000), blob("a", 90_000_000, 90_000_000))
+            await self.lines({"status": "writing manifest"}, {"status": "success"})
 
     async def answer(self, path: str, model: str) -> None:
         def piece(text: str, **more: Any) -> dict[str, Any]:

@@ -104,19 +104,6 @@ def test_embeddings(url):
     assert len(older.embedding) == 576
 
 
-@pytest.mark.parametrize("call", ["pull", "push"])
-def test_pull_and_push_are_refused_with_a_reason_in_this_version(url, call):
-    async def use(client):
-        with pytest.raises(ollama.ResponseError, match=f"(?i){call}.*not supported by this version") as whole:
-            await getattr(client, call)(SMOLLM2)
-        with pytest.raises(ollama.ResponseError) as streamed:
-            async for _ in await getattr(client, call)(SMOLLM2, stream=True):
-                pass
-        return whole.value.status_code, streamed.value.status_code
-
-    assert run(url, use) == (501, 501)
-
-
 def test_errors_are_raised_where_they_are_awaited(url):
     async def use(client):
         with pytest.raises(ollama.ResponseError, match="not found") as whole:

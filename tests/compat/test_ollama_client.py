@@ -124,14 +124,6 @@ def test_create_blob(client, tmp_path):
     assert client.create_blob(path) == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-@pytest.mark.parametrize("call", ["pull", "push"])
-@pytest.mark.parametrize("stream", [False, True])
-def test_pull_and_push_are_refused_with_a_reason_in_this_version(client, call, stream):
-    with pytest.raises(ollama.ResponseError, match=f"(?i){call}.*not supported by this version") as caught:
-        list(getattr(client, call)(SMOLLM2, stream=stream))
-    assert caught.value.status_code == 501
-
-
 def test_copy_and_delete(client):
     before = names(client)
     assert client.copy(SMOLLM2, "ns/twin").status == "success"

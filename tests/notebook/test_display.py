@@ -74,14 +74,42 @@ def test_in_a_terminal_the_answer_is_text_with_the_thinking_marked(capsys):
 
 
 def test_in_a_notebook_steps_grow_in_one_display(page):
+    with NotebookSink(Clock()) as sink:
+        sink.status("gathering")
+        for done in range(1, 5):
+            sink.progress("copying", done, 4)
+        sink.status("success")
+    assert page.shown[-1]["text/plain"] == f"gathering\ncopying  [{'#' * 20}] 100%  4 B\nsuccess"
+    assert len(page.shown) == 2
+
+
+def test_several_transfers_are_drawn_ten_times_a_second_together(page):
     clock = Clock()
-    sink = NotebookSink(clock)
-    sink.status("gathering")
-    for done in range(1, 5):
-        sink.progress("copying", done, 4)
-    sink.status("success")
-    assert page.shown[-1]["text/plain"] == "gathering\ncopying: 100%\nsuccess"
-    assert len(page.shown) == 3
+    with NotebookSink(clock) as sink:
+        for tick in range(1, 101):  # four transfers, each told every 10 ms
+            clock.now = tick / 100
+            for name in "abcd":
+                sink.progress(name, tick, 100)
+    assert 9 <= len(page.shown) <= 12
+    assert [line.split()[-3:] for line in page.shown[-1]["text/plain"].splitlines()] == [["100%", "100", "B"]] * 4
+
+
+def test_when_all_is_done_one_line_is_left(page):
+    with NotebookSink(Clock()) as sink:
+        sink.status("pulling manifest")
+        sink.progress("pulling", 1, 4)
+        sink.done("pulled m: 4 B in 0.1 s")
+    assert page.shown[-1] == {"text/plain": "pulled m: 4 B in 0.1 s"}
+
+
+def test_what_breaks_off_leaves_its_bars_as_they_were_without_a_speed(page):
+    clock = Clock()
+    with pytest.raises(KeyboardInterrupt), NotebookSink(clock) as sink:
+        for clock.now in (0.0, 1.0, 1.01):
+            sink.progress("pulling", 10 + int(100 * clock.now), 1000)
+        raise KeyboardInterrupt
+    assert page.shown[-2]["text/plain"].split("% ")[1].split("  ") == [" 110 B of 1 KB", "100 B/s", "9 s left"]
+    assert page.shown[-1]["text/plain"].split("% ")[1].split("  ") == [" 111 B of 1 KB"]
 
 
 def test_in_a_terminal_each_step_is_one_line(capsys):
@@ -89,9 +117,12 @@ def test_in_a_terminal_each_step_is_one_line(capsys):
     sink.status("gathering")
     sink.progress("copying", 1, 2)
     sink.progress("copying", 2, 2)
-    sink.line("done")
+    sink.progress("reading", 1, 2)
+    sink.progress("copying", 2, 2)
+    sink.line("kept")
     sink.warn("careful")
-    assert capsys.readouterr() == ("gathering\ncopying\ndone\n", "careful\n")
+    sink.done("done")
+    assert capsys.readouterr() == ("gathering\ncopying\nreading\nkept\ndone\n", "careful\n")
 
 
 def test_kept_lines_and_warnings_are_printed_in_a_notebook_too(page, capsys):

@@ -52,11 +52,11 @@ def tiny_gguf() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def age() -> Callable[[Path], None]:
-    """Makes a file look as if it had not changed for more than an hour."""
+def age() -> Callable[..., None]:
+    """Makes a file look as if it had not changed for more than an hour, or for longer."""
 
-    def make_old(path: Path) -> None:
-        then = time.time() - HOUR_AND_MORE
+    def make_old(path: Path, seconds: float = HOUR_AND_MORE) -> None:
+        then = time.time() - seconds
         os.utime(path, (then, then))
 
     return make_old

@@ -228,6 +228,16 @@ def test_the_sweep_takes_old_files_that_nobody_needs(blobs, age, name, goes_when
     assert path.exists() is not gone
 
 
+@pytest.mark.parametrize("name", ["-partial", "-partial-0", "-partial.lock"])
+@pytest.mark.parametrize(("days", "goes"), [(6, False), (8, True)])
+def test_a_download_that_nobody_went_on_with_for_a_week_is_given_up(blobs, age, name, days, goes):
+    blobs.directory.mkdir(parents=True)
+    path = blobs.directory / (OTHER.replace(":", "-") + name)
+    path.write_bytes(DATA)
+    age(path, days * 24 * 3600)
+    assert blobs.sweep({DIGEST, OTHER}) == ([path.name] if goes else [])
+
+
 def test_a_blob_that_is_asked_for_again_is_as_good_as_new(blobs, age):
     blobs.put(DATA)
     age(blobs.path(DIGEST))

@@ -179,8 +179,11 @@ def test_a_disk_that_refuses_a_change_is_told_and_nothing_is_left(store, make, m
 
     monkeypatch.setattr(files_module.os, "fsync", full)
     for change in (lambda: make("new", system="S"), lambda: store.copy(X, parse_name("new"))):
-        with pytest.raises(OllamaError, match=r"^the model store cannot be written: No space left on device$"):
+        with pytest.raises(
+            OllamaError, match=r"^the model store cannot be written: No space left on device$"
+        ) as raised:
             change()
+        assert raised.value.status == 507
         assert sorted(store.root.rglob("*")) == before
 
 

@@ -15,8 +15,11 @@ import pytest
 from ollama_nb.store.models import ModelStore
 
 NOBODY = 65534
+EMPTY = f"sha256:{hashlib.sha256().hexdigest()}"
+"""What each writer below has fetched."""
 
-WRITE = """
+WRITE = f"""
+EMPTY = {EMPTY!r}
 import sys
 from pathlib import Path
 from ollama_nb.store.models import ModelStore
@@ -28,6 +31,9 @@ blob.__enter__()
 blob.write(b"half of it")
 scratch = store.blobs.scratch()
 scratch.__enter__()
+fetched = store.blobs.directory / (digest.replace(':', '-') + '-partial')
+fetched.write_bytes(b"")
+store.blobs.place(fetched, EMPTY, keep=True)
 print(digest, flush=True)
 sys.stdin.read()
 """
@@ -55,13 +61,13 @@ def blobs_of(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "blobs").iterdir())
 
 
-def test_files_of_a_killed_process_go_at_the_next_start(root: Path) -> None:
+def test_files_of_a_killed_process_go_at_the_next_start_but_what_it_had_fetched(root: Path) -> None:
     process, _ = writer(root, "an upload")
-    assert len(blobs_of(root)) == 3
+    assert len(blobs_of(root)) == 4
     kill(process)
     store = ModelStore(root)
     store.open()
-    assert blobs_of(root) == []
+    assert blobs_of(root) == [EMPTY.replace(":", "-")]
     assert list((root / ".ollama_nb-sessions").iterdir()) == []
 
 
@@ -83,7 +89,7 @@ def test_a_blob_that_a_living_process_refers_to_stays_when_the_one_that_brought_
     try:
         ModelStore(root).open()
         assert digest.replace(":", "-") in blobs_of(root)
-        assert len(blobs_of(root)) == 3  # the blob, and the two files that the living one is writing
+        assert len(blobs_of(root)) == 4  # the blob, what was fetched, and the two files that the living one is writing
     finally:
         kill(alive)
 
