@@ -68,6 +68,7 @@ class Upload:
         self._part = part or part_size(layer.size)
         self._session: str | None = None
         self._detour: _Detour | None = None
+        self._looked = False
         self._unsure = False
         self._sent = 0
         self._furthest = 0
@@ -80,7 +81,8 @@ class Upload:
         Raises ``NotFoundError`` where the blob is not here, ``OllamaError`` where it is damaged or changes meanwhile,
         ``RegistryError`` where the registry refuses or the line is too bad. Given up, the upload is cancelled there.
         """
-        await self._registry.again(self._look)
+        if not self._looked:
+            await self.look()
         if self._done:
             return
         place = self._blobs.path(self._layer.digest)
@@ -90,6 +92,14 @@ class Upload:
                 await self._registry.again(lambda: self._advance(file))
         finally:
             await self._leave(file)
+
+    async def look(self) -> None:
+        """Ask whether the registry has it already, which ``completed`` then says; ``run`` does it if nobody has.
+
+        Raises ``RegistryError``.
+        """
+        await self._registry.again(self._look)
+        self._looked = True
 
     async def _look(self) -> None:
         """Done, if the registry has it already."""

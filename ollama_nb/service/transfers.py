@@ -134,7 +134,10 @@ async def _push(runtime: Runtime, name: Name, report: Report, *, insecure: bool)
 
 
 async def _send(registry: Registry, blobs: BlobStore, layer: Layer, report: Report) -> None:
-    async with _Sending(Upload(registry, blobs, layer), layer) as sending:
+    upload = Upload(registry, blobs, layer)
+    # What is there already is told by the first line.
+    await upload.look()
+    async with _Sending(upload, layer) as sending:
         await follow(sending, "pushing", report)
 
 

@@ -190,7 +190,11 @@ def test_what_was_pushed_is_not_sent_again(bench, front, small):
     name = small(f"{front.host}/me/again:1")
     push(bench, name)
     before = len(front.seen)
-    assert push(bench, name)[-1] == {"status": "success"}
+    steps = push(bench, name)
+    assert steps[-1] == {"status": "success"}
+    told = [step for step in steps if "digest" in step]
+    assert len(told) == len({step["digest"] for step in told})
+    assert all(step["completed"] == step["total"] for step in told)
     assert {seen.method for seen in front.seen[before:]} == {"HEAD", "PUT"}
     assert front.count("PUT", "/manifests/1$") == 2
 
