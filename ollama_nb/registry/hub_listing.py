@@ -7,12 +7,13 @@ they mean everywhere else. It is heavy and blocks: this module is imported when 
 
 from __future__ import annotations
 
+import importlib
 import re
 from http import HTTPStatus
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import httpx  # the client of the library, whose errors it lets through
+import huggingface_hub
 from huggingface_hub import HfApi, constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in __all__
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
 
 __all__ = ["Repository", "list_repository"]
+
+_CLIENT: Final[Any] = importlib.import_module("httpx" if huggingface_hub.__version__.startswith("1.") else "httpx2")
+"""The library's HTTP client, whose errors it lets through: another one since its version 2."""
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -67,11 +71,11 @@ def list_repository(repo: str, name: str, timeout: float) -> Repository:
         raise BadRequestError(f"{name} is no name of a repository", hint=f"The hub's rule: {error}") from error
     except HfHubHTTPError as error:
         raise refusal(error.response.status_code, error.response.headers, place) from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (_CLIENT.InvalidURL, _CLIENT.UnsupportedProtocol) as error:
         raise RegistryError(
             f"HF_ENDPOINT is no address of a hub: {constants.ENDPOINT}", hint="Write it as https://host."
         ) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (_CLIENT.HTTPError, OSError) as error:
         text = f"the Hugging Face Hub ({constants.ENDPOINT}) cannot be reached: {reason_of(error)}"
         raise LineError(text, hint=OFFLINE) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
