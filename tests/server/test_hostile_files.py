@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from ollama_nb.client import LocalServer
 
-GGUF_MUTANTS = int(os.environ.get("OLLAMA_NB_MUTANTS", "400"))
-LOADED = 20
+GGUF_MUTANTS = 1000
+LOADED = 40
 """GGUF files that are loaded, at least."""
 
-SAFETENSORS_MUTANTS = int(os.environ.get("OLLAMA_NB_MUTANTS", "50"))
+SAFETENSORS_MUTANTS = int(os.environ.get("OLLAMA_NB_MUTANTS", "100"))
 """Each starts a process, which takes half a second, so that a thousand are for the patient."""
 
 AT_ONCE = 2
