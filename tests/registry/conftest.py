@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from hostile_registry import HostileRegistry, blob
 from one_repository import CONTENT, DIGEST, IMPATIENT
+from upload_desk import Desk
 
 from ollama_nb.registry.client import Registry
 from ollama_nb.registry.keys import KeyPair
@@ -42,3 +43,9 @@ def talk(registry, tmp_path):
         return asyncio.run(within())
 
     return run
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """Where uploads begin."""
+    return Desk(tmp_path)
